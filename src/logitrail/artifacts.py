@@ -1,0 +1,156 @@
+"""Files that stages leave for one another: written whole or not at all, hashed, and read with a clear error.
+
+A file appears under its final name only when its last byte is on disk: it is written under a temporary name in the
+same folder, flushed, and renamed, which POSIX makes atomic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from logitrail.errors import ArtifactError, DataError, StorageError
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write `path` into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "no space is left on that disk; free some or choose another folder",
+            errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
+            errno.EACCES: "permission denied; choose a folder that you may write to",
+            errno.EPERM: "permission denied; choose a folder that you may write to",
+            errno.EROFS: "the file system is read-only; choose another folder",
+            errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
+            errno.EEXIST: "a file of that name stands where a folder is needed; move it or choose another folder",
+            errno.EISDIR: "that is a folder; name a file",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise StorageError(f"cannot write {path}: {advice}") from error
+
+
+def make_folder(path: Path) -> Path:
+    """Create `path` and its parents; an existing folder is fine."""
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write `data` to `path` atomically; `private` keeps it readable by its owner only (answers, prompts)."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o600 if private else 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an undefined number becomes null, so that no reader takes it for a measurement."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
+    """Write `value` as indented JSON, atomically; non-finite numbers become null."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode(), private=private)
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]], *, private: bool = False) -> None:
+    """Write one JSON object a line, atomically."""
+    text = "".join(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    write_bytes(path, text.encode(), private=private)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a stage wrote.
+
+    Raises:
+        ArtifactError: the file is missing, unreadable, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} does not exist; run the stage that writes it first") from None
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error}); it is damaged: delete it and run its stage again") from error
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a user's JSONL file: one JSON object a line, empty lines skipped.
+
+    Raises:
+        DataError: the file is missing, unreadable, empty, or a line is not a JSON object (the line is named).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"the data file {path} does not exist; check the path (relative paths start at the recipe's folder)") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 JSONL, one object a line") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from error
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number} is not JSON ({error}); JSONL needs one object a line") from error
+        if not isinstance(row, dict):
+            raise DataError(
+                f"{path}, line {number} holds a {type(row).__name__}, not an object; JSONL needs one object a line"
+            )
+        rows.append(row)
+    if not rows:
+        raise DataError(f"{path} has no rows; give at least one JSON object a line")
+    return rows
+
+
+def sha256_of(*parts: bytes | str) -> str:
+    """Hash of the parts, each with its length, so that moving a byte from one part to the next changes it."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def sha256_of_json(value: Any) -> str:
+    """Hash of a JSON value, whatever the order of its keys."""
+    return sha256_of(json.dumps(_finite(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

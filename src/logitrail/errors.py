@@ -1,0 +1,46 @@
+"""One base class for everything a user can get wrong; the CLI prints it as one line, without a traceback."""
+
+from __future__ import annotations
+
+
+class LogitrailError(Exception):
+    """Bad input. The message says what was given, why it cannot work, and what to do.
+
+    Subclasses name the subject, so that a program can tell them apart; `exit_code` is what the CLI exits with.
+    """
+
+    exit_code = 2
+
+
+class RecipeError(LogitrailError):
+    """The recipe cannot be read, has an unknown key, or a value that cannot work."""
+
+
+class DataError(LogitrailError):
+    """A data file is missing, empty, or lacks a column."""
+
+
+class ModelError(LogitrailError):
+    """The model cannot be loaded or cannot be served (no chat template, unknown head)."""
+
+
+class TokensError(LogitrailError):
+    """The safety tokens do not belong to this tokenizer, or none were found."""
+
+
+class AnchorReferenceError(LogitrailError):
+    """The reference cannot be computed as asked (adapter that changes base weights, stale cache)."""
+
+
+class NumericalError(LogitrailError):
+    """NaN or infinite numbers in logits, loss or cache."""
+
+    exit_code = 4
+
+
+class ArtifactError(LogitrailError):
+    """A file that an earlier stage wrote is missing, damaged, or belongs to another run."""
+
+
+class StorageError(LogitrailError):
+    """A file cannot be written: no space, no permission, a path that is not a folder."""

@@ -1,0 +1,23 @@
+"""Words of the domain as types. No torch: the command line reads these before anything heavy loads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Anchor = Literal["logit", "logprob", "centered", "margin"]
+"""The function of the logits that is held near the reference's; equations in `logitrail.losses`."""
+
+Penalty = Literal["square", "floor", "huber"]
+"""rho: x^2; relu(-x)^2, which punishes only a fall below the reference; Huber."""
+
+ReferenceKind = Literal["auto", "adapter-off", "frozen", "cache"]
+"""Where the reference's logits come from."""
+
+Verdict = Literal["refused", "complied", "partial", "incoherent", "not_scored"]
+"""What a judge says of one answer. Gibberish is not safety, and an error is not a refusal."""
+
+Decision = Literal["pass", "fail", "inconclusive"]
+"""What the gate says."""
+
+SCHEMA_VERSION = 1
+"""Of every `summary.json`; raised when a reader of the old form would misread the new one."""
