@@ -1,1 +1,1 @@
-
+"""Models as the rest sees them: loading, chat context, answers, fingerprints, and K columns of the head."""
