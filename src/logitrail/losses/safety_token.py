@@ -66,6 +66,8 @@ def safety_token_loss(
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"unknown reduction {reduction!r}; choose one of mean, sum, none")
+    if anchor == "margin" and weights is not None:
+        raise ValueError("anchor='margin' is one number a position, so weights a token cannot apply; leave weights out")
     difference = anchor_difference(
         policy,
         reference,
@@ -75,10 +77,7 @@ def safety_token_loss(
         reference_logsumexp=reference_logsumexp,
         compliance=compliance,
     )
-    cost = penalty_form(penalty)(difference)
-    if weights is not None:
-        cost = cost * _checked_weights(weights, cost, anchor)
-    per_position = cost.mean(dim=-1)
+    per_position = position_penalty(difference, penalty=penalty, weights=weights)
     if reduction == "none":
         return per_position
     total = per_position.sum()
@@ -127,9 +126,20 @@ def anchor_distance(difference: Float[Tensor, "*batch A"]) -> Float[Tensor, "*ba
     return difference.abs().mean(dim=-1)
 
 
-def _checked_weights(weights: Tensor | Sequence[float], cost: Tensor, anchor: str) -> Tensor:
-    if anchor == "margin":
-        raise ValueError("anchor='margin' is one number a position, so weights a token cannot apply; leave weights out")
+def position_penalty(
+    difference: Float[Tensor, "*batch A"],
+    *,
+    penalty: str = "square",
+    weights: Float[Tensor, "A"] | Sequence[float] | None = None,
+) -> Float[Tensor, "*batch"]:
+    """(1/K) sum_s w_s * rho(difference_s) a position: what `safety_token_loss` averages over P."""
+    cost = penalty_form(penalty)(difference)
+    if weights is not None:
+        cost = cost * _checked_weights(weights, cost)
+    return cost.mean(dim=-1)
+
+
+def _checked_weights(weights: Tensor | Sequence[float], cost: Tensor) -> Tensor:
     if not isinstance(weights, Tensor) and not all(math.isfinite(weight) and weight >= 0 for weight in weights):
         raise ValueError(f"weights must be finite and not negative, got {list(weights)}")
     tensor = torch.as_tensor(weights, dtype=cost.dtype, device=cost.device)

@@ -7,14 +7,17 @@ fingerprint, so that a mix-up is an error and never a silent number.
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from logitrail.artifacts import sha256_of, sha256_of_json
+from logitrail.models.hidden import causal_lm
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 _SHORT = 16
 
@@ -27,8 +30,6 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        import json
-
         description = json.loads(backend.to_str())
         description.pop("padding", None)
         description.pop("truncation", None)
@@ -44,14 +45,21 @@ def chat_template_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return sha256_of(str(tokenizer.chat_template))[:_SHORT]
 
 
-def weights_fingerprint(model: PreTrainedModel) -> str:
+def weights_fingerprint(model: nn.Module, *, with_adapter: bool = True) -> str:
     """Hash of the names, shapes, types and bytes of all parameters and buffers that a checkpoint holds.
 
-    One pass over the weights at memory speed. On several devices the bytes are hashed where they are read, one
-    parameter at a time, so that no second copy of the model is held.
+    One pass over the weights at memory speed, one parameter at a time, so that no second copy of the model is held.
+
+    Args:
+        with_adapter: whether a PEFT adapter's own weights count; without them the hash is the bare model's, so that a
+            fresh adapter, whose random half changes nothing, does not change the name.
     """
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    inner = causal_lm(model)
+    named = {name.replace(".base_layer.", "."): value for name, value in inner.state_dict().items()}
+    for name, value in sorted(named.items()):
+        if not with_adapter and ".lora_" in name:
+            continue
         local = value.detach()
         local = local.full_tensor() if hasattr(local, "full_tensor") else local
         digest.update(f"{name}|{tuple(local.shape)}|{local.dtype}|".encode())

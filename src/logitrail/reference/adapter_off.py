@@ -1,0 +1,67 @@
+"""The reference as the policy without its adapter: one backbone pass a step, no second copy of the weights."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from logitrail.errors import AnchorReferenceError
+from logitrail.models.head import SafetyHead
+from logitrail.reference.provider import ReferenceColumns, measure
+
+# Initialisations that take something out of the base weights and put it into the adapter.
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "milora")
+
+
+def why_not_adapter_off(model: nn.Module) -> str | None:
+    """Why switching the adapter off would not give back the starting policy; None if it would."""
+    configs = getattr(model, "peft_config", None)
+    if not configs:
+        return "the model has no adapter"
+    for name, config in configs.items():
+        if getattr(config, "bias", "none") != "none":
+            return f"adapter {name!r} trains biases (bias={config.bias!r}), which stay changed when it is off"
+        if getattr(config, "modules_to_save", None):
+            return f"adapter {name!r} has modules_to_save={list(config.modules_to_save)}, whole layers that it replaces"
+        if getattr(config, "trainable_token_indices", None):
+            return f"adapter {name!r} trains token embeddings (trainable_token_indices)"
+        kind = getattr(config, "init_lora_weights", True)
+        if isinstance(kind, str) and kind.lower().startswith(_CHANGES_BASE):
+            return f"adapter {name!r} was initialised by {kind!r}, which changes the base weights"
+    if not adapter_is_neutral(model):
+        return "its adapter is already trained, so the starting policy is the model with the adapter on"
+    return None
+
+
+def adapter_is_neutral(model: nn.Module) -> bool:
+    """Whether the adapter adds nothing yet: every LoRA B (or its embedding twin) is zero."""
+    parts = [value for name, value in model.named_parameters() if "lora_B" in name or "lora_embedding_B" in name]
+    return bool(parts) and all(not bool(torch.count_nonzero(value.detach())) for value in parts)
+
+
+class AdapterOff:
+    """Reference = the policy with its adapter disabled for the length of one backbone pass.
+
+    Raises:
+        AnchorReferenceError: the adapter off would not be the starting policy (PEFT itself only warns).
+    """
+
+    name = "adapter-off"
+
+    def __init__(self, model: nn.Module, head: SafetyHead, *, with_logsumexp: bool) -> None:
+        reason = why_not_adapter_off(model)
+        if reason is not None:
+            raise AnchorReferenceError(
+                f"str_reference='adapter-off' cannot work: {reason}; use str_reference='cache' or 'frozen'"
+            )
+        self._model = model
+        self._head = head
+        self._with_logsumexp = with_logsumexp
+
+    def columns(self, inputs: dict[str, Any], mask: Tensor, stored: Tensor | None) -> ReferenceColumns:
+        adapter_off = cast("AbstractContextManager[None]", self._model.disable_adapter())  # type: ignore[operator]
+        with adapter_off:
+            return measure(self._model, self._head, inputs, mask, with_logsumexp=self._with_logsumexp)

@@ -1,0 +1,88 @@
+"""`STRConfig`: every option of TRL's `SFTConfig` by its own name, and those of Safety Token Regularization beside them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from trl import SFTConfig
+
+from logitrail.errors import RecipeError
+from logitrail.losses import anchor_form, first_count
+from logitrail.losses.penalties import penalty
+from logitrail.reference.cache import DTYPES
+from logitrail.types import ReferenceKind
+
+
+@dataclass
+class STRConfig(SFTConfig):
+    """Configuration of `STRTrainer`.
+
+    Args:
+        str_weight: lambda, the weight of the safety-token loss beside the cross-entropy; 0 is plain SFT to the bit. `auto`
+            raises and lowers it by dual ascent so that the drift stays within `str_drift_budget`.
+        str_anchor: `logit` (the paper's), `logprob`, `centered` or `margin`; see `logitrail.losses`.
+        str_positions: `labels` (every labelled position), `start` (the first of each response) or `first:N`.
+        str_penalty: `square`, `floor` (only a fall below the reference costs) or `huber`.
+        str_reference: `cache`, `adapter-off`, `frozen`, or `auto`: the cache where the data set is fixed, else the adapter
+            switched off, else a frozen copy.
+        str_drift_budget: the mean anchor distance on probe prompts that `auto` allows, in nats (`logprob`, `margin`) or
+            logits (`logit`, `centered`).
+        str_drift_every: steps between two measurements of drift for `auto`.
+        str_cache_dir: where the cache is kept; by default `reference-cache` in `output_dir`.
+        str_cache_dtype: `float32`, `float16` or `bfloat16`.
+    """
+
+    str_weight: float | str = field(default=0.1, metadata={"help": "Weight of the safety-token loss, or 'auto'."})
+    str_anchor: str = field(default="logit", metadata={"help": "logit, logprob, centered or margin."})
+    str_positions: str = field(default="labels", metadata={"help": "labels, start or first:N."})
+    str_penalty: str = field(default="square", metadata={"help": "square, floor or huber."})
+    str_reference: str = field(default="auto", metadata={"help": "auto, cache, adapter-off or frozen."})
+    str_drift_budget: float | None = field(default=None, metadata={"help": "Drift that 'auto' allows."})
+    str_drift_every: int = field(default=5, metadata={"help": "Steps between two measurements of drift."})
+    str_cache_dir: str | None = field(default=None, metadata={"help": "Folder of the reference cache."})
+    str_cache_dtype: str = field(default="float32", metadata={"help": "float32, float16 or bfloat16."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            anchor_form(self.str_anchor)
+            first_count(self.str_positions)
+            penalty(self.str_penalty)
+            self.str_weight = _weight(self.str_weight)
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
+        if self.str_reference not in get_args(ReferenceKind):
+            raise RecipeError(
+                f"unknown str_reference {self.str_reference!r}; choose one of {', '.join(get_args(ReferenceKind))}"
+            )
+        if self.str_cache_dtype not in DTYPES:
+            raise RecipeError(f"unknown str_cache_dtype {self.str_cache_dtype!r}; choose one of {', '.join(DTYPES)}")
+        if self.str_drift_every < 1:
+            raise RecipeError(f"str_drift_every is {self.str_drift_every}; it must be at least 1")
+        budget = self.str_drift_budget
+        if budget is not None and not (math.isfinite(budget) and budget > 0):
+            raise RecipeError(f"str_drift_budget is {budget}; it must be a finite number above 0")
+        if self.str_weight == "auto" and budget is None:
+            raise RecipeError(
+                "str_weight='auto' needs str_drift_budget, the drift you allow on probe prompts "
+                "(for example 0.5 nats with str_anchor='logprob')"
+            )
+        if self.label_smoothing_factor > 0:
+            raise RecipeError(
+                f"label_smoothing_factor is {self.label_smoothing_factor}, which makes TRL run a second forward pass with "
+                "full logits; the safety-token loss works beside plain cross-entropy: set it to 0"
+            )
+
+
+def _weight(value: float | str) -> float | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(f"str_weight is {value!r}; give a number of at least 0, or 'auto'") from None
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"str_weight is {value!r}; give a finite number of at least 0, or 'auto'")
+    return number

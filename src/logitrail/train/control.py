@@ -1,0 +1,30 @@
+"""Lambda: fixed, or chosen by dual ascent so that drift stays within a budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_START = 0.1
+_RATE = 0.5
+_LOWEST, _HIGHEST = 1e-4, 1e3
+
+
+@dataclass
+class DualAscent:
+    """Exponentiated dual ascent on lambda for the constraint drift <= budget.
+
+        lambda <- clip(lambda * exp(rate * clip(drift / budget - 1, -1, 1)))
+
+    The logarithm of lambda moves, since useful values span decades; the step is bounded, so that one noisy measurement
+    changes lambda by a factor of exp(rate) at the most.
+    """
+
+    budget: float
+    weight: float = _START
+
+    def update(self, drift: float) -> float:
+        """Take a measurement and return the new lambda."""
+        excess = max(-1.0, min(1.0, drift / self.budget - 1.0))
+        self.weight = max(_LOWEST, min(_HIGHEST, self.weight * math.exp(_RATE * excess)))
+        return self.weight

@@ -1,0 +1,382 @@
+"""`STRTrainer`: TRL's `SFTTrainer` with the safety tokens' logits held near the reference's.
+
+The cross-entropy is TRL's own, untouched. The safety-token loss is added to it from the hidden state that the same
+forward pass made: no second forward of the policy, no full logits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl import SFTTrainer
+
+from logitrail.artifacts import read_json, sha256_of_json, write_json
+from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError
+from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_mask, position_penalty
+from logitrail.models.fingerprints import chat_template_fingerprint, tokenizer_fingerprint, weights_fingerprint
+from logitrail.models.head import SafetyHead
+from logitrail.models.hidden import capture_hidden
+from logitrail.reference import (
+    AdapterOff,
+    Cached,
+    CacheIdentity,
+    Frozen,
+    ReferenceCache,
+    ReferenceColumns,
+    ReferenceProvider,
+    build_cache,
+    measure,
+    why_not_adapter_off,
+)
+from logitrail.train.cached_rows import (
+    REFERENCE_KEY,
+    ROW_COLUMN,
+    CachedCollator,
+    labelled_positions,
+    numbered,
+    rows_columns,
+    rows_hash,
+)
+from logitrail.train.config import STRConfig
+from logitrail.train.control import DualAscent
+from logitrail.train.probes import Probes
+
+if TYPE_CHECKING:
+    from logitrail.tokens import SafetyTokens
+
+_STATE_FILE = "str_state.json"
+
+
+class SafetyTerms(NamedTuple):
+    """Of one micro-batch: what is optimised and what is only logged, each already divided by the global count."""
+
+    loss: Tensor
+    distance: Tensor
+
+
+class STRTrainer(SFTTrainer):
+    """Fine-tune as `SFTTrainer` does while the safety tokens' anchors stay near the starting policy's.
+
+        loss = CE + lambda * STR        (STR: `logitrail.losses.safety_token_loss`)
+
+    CE, STR, lambda and drift are logged apart (`ce`, `str`, `str_weight`, `drift`, and `str_distance`, the mean anchor
+    distance at the anchored positions); `ce` is what `loss` is in plain SFT. Evaluation loss is the cross-entropy alone.
+
+    Args:
+        model: as for `SFTTrainer`: a path or a model, with an adapter or without one.
+        args: an `STRConfig`.
+        train_dataset: as for `SFTTrainer`.
+        safety_tokens: whose logits are anchored; they must belong to this model's tokenizer.
+        probe_prompts: prompts without answers at whose first response position drift is measured.
+        on_cache_rows: told how many more rows of the reference cache are done.
+        **sft: every other argument of `SFTTrainer`, `peft_config` among them.
+
+    Raises:
+        TokensError: the tokens were made with another tokenizer.
+        ModelError: the head cannot be served.
+        AnchorReferenceError: the reference asked for cannot be had.
+        DataError: no row has a label.
+        NumericalError: (in training) a loss is NaN or infinite; step and row are named.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: STRConfig,
+        train_dataset: Any = None,
+        *,
+        safety_tokens: SafetyTokens,
+        probe_prompts: Sequence[str] = (),
+        on_cache_rows: Callable[[int], None] | None = None,
+        **sft: Any,
+    ) -> None:
+        if not isinstance(args, STRConfig):
+            raise RecipeError(
+                f"args is {type(args).__name__}; STRTrainer needs an STRConfig, which takes every field of SFTConfig"
+            )
+        if sft.get("compute_loss_func") is not None:
+            raise RecipeError(
+                "compute_loss_func makes TRL run a second forward pass with full logits, which the safety-token loss is "
+                "there to avoid; leave it out"
+            )
+        super().__init__(model=model, args=args, train_dataset=train_dataset, **sft)
+        safety_tokens.check(self._tokenizer)
+        form = anchor_form(args.str_anchor)
+        compliance = list(safety_tokens.compliance_ids) if form.needs_compliance else []
+        if form.needs_compliance and not compliance:
+            raise RecipeError(
+                f"str_anchor={args.str_anchor!r} needs compliance openers beside the safety tokens, and these have none; "
+                "make the tokens again with templates that hold them, or choose another anchor"
+            )
+        self.safety_tokens = safety_tokens
+        self._form = form
+        self._compliance = len(compliance)
+        self._ids = [*safety_tokens.ids, *compliance]
+        weights = list(safety_tokens.weights)
+        self._token_weights = (
+            None if form.needs_compliance or all(weight == 1.0 for weight in weights) else torch.tensor(weights)
+        )
+        self._head = SafetyHead(self.model, self._ids)
+        self._head.verify(self.model)
+        if isinstance(self.train_dataset, Dataset) and labelled_positions(self.train_dataset) == 0:
+            raise DataError(
+                "no row of the training data has a token to learn: every label is masked; check that the responses are "
+                "not empty and that max_length leaves room for them"
+            )
+        self._controller = DualAscent(args.str_drift_budget) if args.str_weight == "auto" else None
+        self._fixed_weight = 0.0 if self._controller else float(args.str_weight)
+        self._on_cache_rows = on_cache_rows
+        self._provider = self._choose_reference(args.str_reference)
+        self._probes = (
+            Probes(
+                probe_prompts,
+                self._tokenizer,
+                self.model,
+                self._head,
+                anchor=args.str_anchor,
+                compliance=self._compliance,
+            )
+            if probe_prompts
+            else None
+        )
+        if self._controller is not None and self._probes is None:
+            raise RecipeError(
+                "str_weight='auto' holds the drift on probe prompts within a budget, and none were given; "
+                "pass probe_prompts"
+            )
+        self._sums: dict[str, Tensor] = {}
+        self._steps_since_log = 0
+        self._global_positions: Tensor | None = None
+
+    # Reference -------------------------------------------------------------------------------------------------------
+
+    @property
+    def reference_name(self) -> str:
+        """Which provider is in use: `cache`, `adapter-off` or `frozen`."""
+        return self._provider.name
+
+    def _choose_reference(self, kind: str) -> ReferenceProvider:
+        with_logsumexp = self._form.needs_logsumexp
+        fixed = isinstance(self.train_dataset, Dataset)
+        if kind == "auto":
+            adapter_off_works = why_not_adapter_off(self.model) is None
+            kind = "cache" if fixed else "adapter-off" if adapter_off_works else "frozen"
+        if kind == "adapter-off":
+            return AdapterOff(self.model, self._head, with_logsumexp=with_logsumexp)
+        if kind == "frozen":
+            return Frozen(self.model, self._ids, with_logsumexp=with_logsumexp)
+        if not fixed:
+            raise AnchorReferenceError(
+                f"str_reference='cache' needs a data set with fixed rows, got {type(self.train_dataset).__name__}; "
+                "use a datasets.Dataset, or str_reference='adapter-off' or 'frozen'"
+            )
+        self._use_cache()
+        return Cached(with_logsumexp=with_logsumexp)
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where this trainer's reference cache lies."""
+        return Path(self.args.str_cache_dir or Path(self.args.output_dir) / "reference-cache")
+
+    def _cache_identity(self) -> CacheIdentity:
+        return CacheIdentity(
+            reference=weights_fingerprint(self.model, with_adapter=why_not_adapter_off(self.model) is not None),
+            tokenizer=tokenizer_fingerprint(self._tokenizer),
+            chat_template=chat_template_fingerprint(self._tokenizer),
+            tokens=sha256_of_json(self._ids)[:16],
+            rows=rows_hash(self.train_dataset),
+            positions=self.args.str_positions,
+            logsumexp=self._form.needs_logsumexp,
+            dtype=self.args.str_cache_dtype,
+        )
+
+    def _use_cache(self) -> None:
+        identity = self._cache_identity()
+        folder = self.cache_folder
+        if not (folder / "manifest.json").exists():
+            # A fresh adapter adds nothing yet, so the starting policy is the model as it stands.
+            def now(inputs: dict[str, Any], mask: Tensor) -> ReferenceColumns:
+                device = next(self.model.parameters()).device
+                moved = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
+                with self.compute_loss_context_manager():
+                    return measure(
+                        self.model, self._head, moved, mask.to(device), with_logsumexp=self._form.needs_logsumexp
+                    )
+
+            build_cache(
+                folder,
+                identity,
+                row_count=len(self.train_dataset),
+                columns_of=rows_columns(self.train_dataset, self.data_collator, self.args.str_positions, now),
+                batch_size=max(8, self.args.per_device_train_batch_size),
+                order=[len(ids) for ids in self.train_dataset["input_ids"]],
+                on_rows=self._on_cache_rows,
+            )
+        cache = ReferenceCache(folder, identity)
+        self.train_dataset = numbered(self.train_dataset)
+        self.data_collator = CachedCollator(self.data_collator, cache)
+        self._signature_columns = None
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if ROW_COLUMN not in self._signature_columns:
+            self._signature_columns.append(ROW_COLUMN)
+
+    # Loss ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def str_weight(self) -> float:
+        """Lambda as it stands."""
+        return self._controller.weight if self._controller is not None else self._fixed_weight
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._steps_since_log += 1
+        self._global_positions = None
+        if items is not None and self.args.str_positions != "labels":
+            # The cross-entropy's count is over all labels; fewer positions need their own, taken the same way.
+            count = sum(position_mask(batch["labels"], self.args.str_positions).sum() for batch in samples)
+            count = torch.as_tensor(count, device=device)
+            if self.args.average_tokens_across_devices and self.args.world_size > 1:
+                count = self.accelerator.gather(count).sum()
+            self._global_positions = count
+        return samples, items
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        stored = inputs.pop(REFERENCE_KEY, None)
+        if not self.model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if num_items_in_batch is not None and not bool(torch.as_tensor(num_items_in_batch) > 0):
+            raise DataError(
+                f"every label of the batch at step {self.state.global_step + 1} is masked, so there is nothing to learn "
+                "from it; remove rows without a response"
+            )
+        with capture_hidden(self.model) as captured, _capture_output(model) as outputs:
+            ce = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+            hidden = captured.take()
+        mask = position_mask(inputs["labels"], self.args.str_positions)
+        reference = self._provider.columns(inputs, mask, stored)
+        weight = self.str_weight
+        with torch.set_grad_enabled(weight > 0):
+            terms = self._safety_terms(hidden, inputs["labels"], mask, outputs[-1], reference, num_items_in_batch)
+        # With lambda 0 the loss is TRL's own object: the same graph, hence the same weights to the bit.
+        loss = ce + weight * terms.loss if weight > 0 else ce
+        self._require_finite(ce, terms, inputs)
+        self._add_to_log(ce=ce, str=terms.loss, str_distance=terms.distance, scaled=num_items_in_batch is not None)
+        return (loss, outputs[-1]) if return_outputs else loss
+
+    def _safety_terms(
+        self,
+        hidden: Tensor,
+        labels: Tensor,
+        mask: Tensor,
+        outputs: Any,
+        reference: ReferenceColumns,
+        num_items_in_batch: Any,
+    ) -> SafetyTerms:
+        selected = hidden[:, :-1][mask]
+        logsumexp = None
+        if self._form.needs_logsumexp:
+            # TRL's head gives l_y = z_y - logsumexp(z): one more column, and no pass over the vocabulary.
+            label_logits = self._head.label_logits(selected, labels[:, 1:][mask])
+            logsumexp = label_logits - outputs.log_probs[mask].to(label_logits.dtype)
+        columns = self._head.columns(selected)
+        if reference.columns.shape != columns.shape:
+            raise AnchorReferenceError(
+                f"the reference has {tuple(reference.columns.shape)} numbers for this batch and the policy "
+                f"{tuple(columns.shape)}: the collator changed the rows' labels after the cache was built; "
+                "delete the cache, or use str_reference='adapter-off' or 'frozen'"
+            )
+        difference = anchor_difference(
+            columns,
+            reference.columns.to(columns.device),
+            anchor=self.args.str_anchor,
+            policy_logsumexp=logsumexp,
+            reference_logsumexp=None if reference.logsumexp is None else reference.logsumexp.to(columns.device),
+            compliance=self._compliance,
+        )
+        weights = None if self._token_weights is None else self._token_weights.to(columns.device)
+        penalty = position_penalty(difference, penalty=self.args.str_penalty, weights=weights).sum()
+        distance = anchor_distance(difference.detach()).sum()
+        if num_items_in_batch is None:
+            count: Any = mask.sum()
+        else:
+            count = num_items_in_batch if self._global_positions is None else self._global_positions
+        count = torch.as_tensor(count, device=columns.device).clamp(min=1)
+        # As TRL does for the cross-entropy: the count is of all ranks, and DDP averages the gradients over them.
+        ranks = 1
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            ranks = self.accelerator.num_processes // self.get_tp_size()
+        return SafetyTerms(penalty / count * ranks, distance / count * ranks)
+
+    def _require_finite(self, ce: Tensor, terms: SafetyTerms, inputs: dict[str, Any]) -> None:
+        if bool(torch.isfinite(ce.detach() + terms.loss.detach())):
+            return
+        which = "cross-entropy" if not bool(torch.isfinite(ce.detach())) else "safety-token loss"
+        raise NumericalError(
+            f"the {which} is {float(ce.detach() if which == 'cross-entropy' else terms.loss.detach())} at step "
+            f"{self.state.global_step + 1} (batch of {inputs['labels'].shape[0]} rows); lower the learning rate, clip "
+            "gradients, or train in bfloat16 or float32; the last checkpoint is untouched"
+        )
+
+    # Log and state ---------------------------------------------------------------------------------------------------
+
+    def _add_to_log(self, *, scaled: bool, **values: Tensor) -> None:
+        share = 1.0 if scaled else 1.0 / self.current_gradient_accumulation_steps
+        for name, value in values.items():
+            part = value.detach().float() * share
+            self._sums[name] = self._sums[name] + part if name in self._sums else part
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().training_step(*args, **kwargs)
+        if self._controller is not None and self.accelerator.sync_gradients:
+            step = self.state.global_step
+            if step % self.args.str_drift_every == 0 and self._probes is not None:
+                self._controller.update(self._probes.drift(self.model))
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._sums:
+            steps = max(self._steps_since_log, 1)
+            for name, value in self._sums.items():
+                logs[name] = float(self.accelerator.gather(value.reshape(1)).mean()) / steps
+            logs["str_weight"] = self.str_weight
+            if self._probes is not None:
+                logs["drift"] = self._probes.drift(self.model)
+            self._sums.clear()
+            self._steps_since_log = 0
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self._controller is not None and self.args.should_save:
+            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            write_json(folder / _STATE_FILE, {"weight": self._controller.weight})
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = Path(resume_from_checkpoint) / _STATE_FILE
+        if self._controller is not None and state.exists():
+            weight = float(read_json(state)["weight"])
+            if math.isfinite(weight) and weight > 0:
+                self._controller.weight = weight
+
+
+@contextmanager
+def _capture_output(model: Any) -> Iterator[list[Any]]:
+    """The outputs of the forward pass that runs inside; TRL keeps them to itself."""
+    outputs: list[Any] = []
+    handle = model.register_forward_hook(lambda module, args, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        handle.remove()
