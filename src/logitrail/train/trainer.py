@@ -134,18 +134,17 @@ class STRTrainer(SFTTrainer):
         self._fixed_weight = 0.0 if self._controller else float(args.str_weight)
         self._on_cache_rows = on_cache_rows
         self._provider = self._choose_reference(args.str_reference)
-        self._probes = (
-            Probes(
-                probe_prompts,
-                self._tokenizer,
-                self.model,
-                self._head,
-                anchor=args.str_anchor,
-                compliance=self._compliance,
-            )
-            if probe_prompts
-            else None
-        )
+        self._probes: Probes | None = None
+        if probe_prompts:
+            with self.accelerator.autocast():
+                self._probes = Probes(
+                    probe_prompts,
+                    self._tokenizer,
+                    self.model,
+                    self._head,
+                    anchor=args.str_anchor,
+                    compliance=self._compliance,
+                )
         if self._controller is not None and self._probes is None:
             raise RecipeError(
                 "str_weight='auto' holds the drift on probe prompts within a budget, and none were given; "
@@ -205,7 +204,7 @@ class STRTrainer(SFTTrainer):
             def now(inputs: dict[str, Any], mask: Tensor) -> ReferenceColumns:
                 device = next(self.model.parameters()).device
                 moved = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
-                with self.compute_loss_context_manager():
+                with self.accelerator.autocast():
                     return measure(
                         self.model, self._head, moved, mask.to(device), with_logsumexp=self._form.needs_logsumexp
                     )
@@ -264,7 +263,9 @@ class STRTrainer(SFTTrainer):
             ce = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
             hidden = captured.take()
         mask = position_mask(inputs["labels"], self.args.str_positions)
-        reference = self._provider.columns(inputs, mask, stored)
+        # accelerate's autocast sits on the wrapped model's forward, which a pass of the backbone alone goes around.
+        with self.accelerator.autocast():
+            reference = self._provider.columns(inputs, mask, stored)
         weight = self.str_weight
         with torch.set_grad_enabled(weight > 0):
             terms = self._safety_terms(hidden, inputs["labels"], mask, outputs[-1], reference, num_items_in_batch)
@@ -336,12 +337,17 @@ class STRTrainer(SFTTrainer):
             part = value.detach().float() * share
             self._sums[name] = self._sums[name] + part if name in self._sums else part
 
+    def _drift(self) -> float:
+        assert self._probes is not None
+        with self.accelerator.autocast():
+            return self._probes.drift(self.model)
+
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)
         if self._controller is not None and self.accelerator.sync_gradients:
             step = self.state.global_step
             if step % self.args.str_drift_every == 0 and self._probes is not None:
-                self._controller.update(self._probes.drift(self.model))
+                self._controller.update(self._drift())
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -351,7 +357,7 @@ class STRTrainer(SFTTrainer):
                 logs[name] = float(self.accelerator.gather(value.reshape(1)).mean()) / steps
             logs["str_weight"] = self.str_weight
             if self._probes is not None:
-                logs["drift"] = self._probes.drift(self.model)
+                logs["drift"] = self._drift()
             self._sums.clear()
             self._steps_since_log = 0
         super().log(logs, start_time)

@@ -1,0 +1,26 @@
+"""The recipe: one YAML file, one pydantic model."""
+
+from logitrail.config.recipe import (
+    DataSection,
+    EvalSection,
+    GateSection,
+    LoraSection,
+    MineSection,
+    ModelSection,
+    Recipe,
+    TokensSection,
+)
+from logitrail.config.reading import load_recipe, parse_recipe
+
+__all__ = [
+    "DataSection",
+    "EvalSection",
+    "GateSection",
+    "LoraSection",
+    "MineSection",
+    "ModelSection",
+    "Recipe",
+    "TokensSection",
+    "load_recipe",
+    "parse_recipe",
+]

@@ -1,0 +1,119 @@
+"""From a YAML file to a `Recipe`, with errors that name the key and the nearest right one."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from logitrail.config.recipe import Recipe
+from logitrail.errors import RecipeError
+
+_PATHS = (
+    ("out",),
+    ("probes",),
+    ("data", "train"),
+    ("data", "test"),
+    ("tokens", "file"),
+    ("tokens", "templates"),
+    ("tokens", "mine", "harmful"),
+    ("tokens", "mine", "harmless"),
+    ("eval", "harmful"),
+    ("eval", "harmless"),
+)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        RecipeError: it is missing, not YAML, or says something it may not; the message names the key and what to do.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"the recipe {path} does not exist; write one with `logitrail init --out {path}`") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"the recipe {path} is not UTF-8 text (byte {error.start}); save it as UTF-8 YAML") from error
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror or error}; check the path") from error
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or type(error).__name__
+        raise RecipeError(f"the recipe {path}{where} is not valid YAML ({problem}); check indentation and quotes") from error
+    return parse_recipe(content, folder=path.parent, source=str(path))
+
+
+def parse_recipe(content: Any, *, folder: Path, source: str = "the recipe") -> Recipe:
+    """Validate a recipe's content; relative paths start at `folder`."""
+    if not isinstance(content, dict):
+        kind = "empty" if content is None else f"a {type(content).__name__}"
+        raise RecipeError(f"{source} is {kind}, not a mapping of keys; write one with `logitrail init`")
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{source}: {_first_problem(error)}") from None
+    return _resolved(recipe, folder)
+
+
+def _resolved(recipe: Recipe, folder: Path) -> Recipe:
+    content = recipe.model_dump()
+    for keys in _PATHS:
+        section: Any = content
+        for key in keys[:-1]:
+            section = section.get(key) if section else None
+        if section and section.get(keys[-1]) is not None:
+            section[keys[-1]] = (folder / section[keys[-1]]).resolve()
+    # A model is a Hub name unless such a folder is there, seen from the recipe.
+    for key in ("path", "adapter"):
+        value = content["model"][key]
+        if value is not None and (folder / value).exists():
+            content["model"][key] = str((folder / value).resolve())
+    return Recipe.model_validate(content)
+
+
+def _first_problem(error: ValidationError) -> str:
+    # The most telling first: an unknown key is often the reason why a known one is missing.
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problem = problems[0]
+    location = [part for part in problem["loc"] if part not in ("LoraSection", "literal[False]")]
+    where = ".".join(str(part) for part in location)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        advice = f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(known)}"
+        return f"unknown key `{where}`; {advice}{more}"
+    if problem["type"] == "missing":
+        return f"the key `{where}` is missing; add it{more}"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = f", got {given!r}" if isinstance(given, str | int | float | bool) and "got" not in message else ""
+    return f"`{where}`: {message[0].lower() + message[1:]}{shown}{more}" if where else f"{message}{more}"
+
+
+def _known_keys(location: list[int | str]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in location:
+        field = model.model_fields.get(str(part))
+        inner = _section_in(field.annotation) if field is not None else None
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next((found for part in typing.get_args(annotation) if (found := _section_in(part))), None)
+    return None
