@@ -1,0 +1,304 @@
+"""Figures as SVG images, once for light and once for dark paper, each with its contents in words.
+
+The same run gives the same bytes: no dates, a fixed salt for ids, and none of the user's matplotlib settings.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from logitrail.report.run import SUITES, Curve, GateResult, ModelResult, Rate
+from logitrail.report.text import interval, percent, plain, point_interval, points, short
+
+MAX_CATEGORIES: Final = 40
+_MAX_POINTS: Final = 600
+_LABEL: Final = 28
+_PAPERS: Final = {
+    "light": {
+        "ink": "#24292f",
+        "quiet": "#8c959f",
+        "grid": "#e3e6ea",
+        "bad": "#b42318",
+        "lines": ("#6b7280", "#b45309", "#1d5fbf", "#7a3fb0", "#0f766e", "#9d174d"),
+    },
+    "dark": {
+        "ink": "#e6e8eb",
+        "quiet": "#7d8590",
+        "grid": "#2d333b",
+        "bad": "#ff7b72",
+        "lines": ("#a7afba", "#f0a35e", "#79b0ff", "#c9a2ff", "#5eead4", "#f9a8d4"),
+    },
+}
+_DASHES: Final = ("-", (0, (5, 2)), "-", (0, (1, 1.5)), (0, (6, 2, 1, 2)), "-")
+_MARKERS: Final = ("s", "^", "o", "D", "v", "P")
+_FIXED_STYLE: Final = {"base": 0, "sft": 1, "str": 2}
+
+
+@dataclass(frozen=True)
+class Image:
+    """One figure: a title, its contents in words, and a data URI for each paper."""
+
+    title: str
+    alt: str
+    light: str
+    dark: str
+    width: int
+    height: int
+
+
+Draw = Callable[[Any, Mapping[str, Any]], None]
+
+
+def _image(title: str, alt: str, width: float, height: float, draw: Draw) -> Image:
+    """Render `draw(axes, paper)` on both papers; width and height in inches."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    uris = {}
+    for name, paper in _PAPERS.items():
+        with matplotlib.rc_context(), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # glyphs that the bundled font lacks: the browser's fonts have them
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(
+                {
+                    "svg.hashsalt": "logitrail",
+                    "svg.fonttype": "none",
+                    "text.parse_math": False,
+                    "font.size": 9,
+                    "text.color": paper["ink"],
+                    "axes.labelcolor": paper["ink"],
+                    "axes.edgecolor": paper["quiet"],
+                    "xtick.color": paper["quiet"],
+                    "ytick.color": paper["quiet"],
+                    "xtick.labelcolor": paper["ink"],
+                    "ytick.labelcolor": paper["ink"],
+                    "grid.color": paper["grid"],
+                    "axes.grid": True,
+                    "axes.axisbelow": True,
+                    "axes.spines.top": False,
+                    "axes.spines.right": False,
+                    "axes.unicode_minus": True,
+                    "legend.frameon": False,
+                    "axes.facecolor": "none",
+                }
+            )
+            figure = Figure(figsize=(width, height), layout="constrained")
+            FigureCanvasSVG(figure)
+            draw(figure.add_subplot(), paper)
+            stream = io.BytesIO()
+            figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        svg = stream.getvalue().decode("utf-8").replace("'DejaVu Sans'", "system-ui, sans-serif")
+        uris[name] = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    return Image(title, alt, uris["light"], uris["dark"], round(width * 96), round(height * 96))
+
+
+def _style(name: str, names: Sequence[str]) -> int:
+    """base, sft and str look the same in every report; others take the next free look."""
+    if name in _FIXED_STYLE:
+        return _FIXED_STYLE[name]
+    others = [other for other in names if other not in _FIXED_STYLE]
+    return 3 + others.index(name) % 3
+
+
+def difference_figure(gate: GateResult) -> Image | None:
+    """The three differences with their intervals, each against its margin.
+
+    What is far better than the reference is an arrow at the edge with its value: the margins stay legible.
+    """
+    rows = [(suite, gate.suites[suite.key]) for suite in SUITES]
+    measured = [row for _, row in rows if row.difference is not None]
+    if not measured:
+        return None
+    edge = -max(15.0, 300 * max((row.margin or 0.0) for _, row in rows))
+    ends = [
+        100 * end
+        for row in measured
+        for end in (row.difference, row.lower, row.upper, row.margin)
+        if end is not None
+    ]
+    left, right = max(edge, min(ends) - 2), max(8.0, 1.06 * max(ends))
+
+    def draw(axes: Any, paper: Mapping[str, Any]) -> None:
+        color = paper["lines"][2]
+        axes.axvline(0, color=paper["quiet"], linewidth=1)
+        for place, (_, row) in enumerate(rows):
+            y = -place
+            if row.margin is not None:
+                line = {"color": paper["bad"], "linewidth": 2, "linestyle": (0, (2, 1))}
+                axes.plot([100 * row.margin] * 2, [y - 0.34, y + 0.34], **line)
+            if row.difference is None:
+                note = {"textcoords": "offset points", "va": "center", "fontstyle": "italic"}
+                axes.annotate("not measured", (0, y), xytext=(6, 0), **note)
+                continue
+            value = 100 * row.difference
+            low = value if row.lower is None else 100 * row.lower
+            high = value if row.upper is None else 100 * row.upper
+            axes.plot(
+                [max(low, left), max(high, left)], [y, y], color=color, linewidth=2.5, solid_capstyle="butt"
+            )
+            if value >= left:
+                axes.plot([value], [y], marker="o", markersize=6.5, color=color)
+            else:
+                axes.plot([left], [y], marker="<", markersize=7, color=color, clip_on=False)
+                note = {"textcoords": "offset points", "va": "center"}
+                axes.annotate(points(row.difference), (left, y), xytext=(8, 0), **note)
+        axes.set_yticks([-place for place in range(len(rows))], [suite.title for suite, _ in rows])
+        axes.set_ylim(-len(rows) + 0.4, 0.6)
+        axes.set_xlim(left, right)
+        axes.tick_params(axis="y", length=0, pad=8)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(f"points worse than {short(gate.reference, _LABEL)} \u2192   (dashed: margin)")
+
+    alt = "; ".join(
+        f"{suite.title}: {points(row.difference)}, interval {point_interval(row.lower, row.upper)}, "
+        f"margin {points(row.margin)}"
+        for suite, row in rows
+    )
+    pair = f"{short(gate.name, 60)} against {short(gate.reference, 60)}"
+    title = f"{pair}: points worse, with intervals and margins"
+    return _image(title, f"{title}. {alt}.", 4.9, 1.75, draw)
+
+
+def curve_figure(title: str, unit: str, curves: Mapping[str, Curve], *, from_zero: bool) -> Image | None:
+    """One logged quantity over the steps, one line a model."""
+    curves = {name: curve for name, curve in curves.items() if curve}
+    if not curves:
+        return None
+    names = list(curves)
+
+    def draw(axes: Any, paper: Mapping[str, Any]) -> None:
+        for name, curve in curves.items():
+            stride = -(-len(curve) // _MAX_POINTS)
+            shown = (*curve[:-1:stride], curve[-1])
+            look = _style(name, names)
+            axes.plot(
+                [step for step, _ in shown],
+                [value for _, value in shown],
+                color=paper["lines"][look],
+                linestyle=_DASHES[look],
+                linewidth=1.8,
+                marker=_MARKERS[look] if len(shown) < 4 else None,
+                label=short(name, _LABEL),
+            )
+        axes.set_xlabel("step")
+        axes.set_ylabel(unit)
+        axes.margins(x=0.02)
+        if from_zero:
+            top = max(value for curve in curves.values() for _, value in curve)
+            axes.set_ylim(bottom=0, top=1.08 * top if top > 0 else 1)
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(fontsize=8.5, handlelength=2.6)
+
+    alt = "; ".join(
+        f"{short(name, 60)} from {plain(curve[0][1])} at step {plain(curve[0][0])} to {plain(curve[-1][1])} "
+        f"at step {plain(curve[-1][0])}"
+        for name, curve in curves.items()
+    )
+    return _image(title, f"{title} over training steps. {alt}.", 4.6, 2.6, draw)
+
+
+def _error(rate: Rate, value: float) -> tuple[list[list[float]], bool]:
+    if rate.low is None or rate.high is None:
+        return [[0.0], [0.0]], False
+    return [[max(0.0, 100 * (value - rate.low))], [max(0.0, 100 * (rate.high - value))]], True
+
+
+def category_figure(models: Mapping[str, ModelResult], categories: Sequence[str]) -> Image | None:
+    """The share of harmful prompts refused, by category, one mark a model."""
+    names = [name for name, model in models.items() if model.by_category]
+    shown = list(categories)[:MAX_CATEGORIES]
+    if not shown or not names:
+        return None
+    step = 0.8 / len(names)
+
+    def draw(axes: Any, paper: Mapping[str, Any]) -> None:
+        for place, name in enumerate(names):
+            look = _style(name, list(models))
+            labelled = False
+            for row, category in enumerate(shown):
+                rate = models[name].by_category.get(category, Rate())
+                if rate.value is None:
+                    continue
+                error, known = _error(rate, rate.value)
+                axes.errorbar(
+                    [100 * rate.value],
+                    [-row + 0.4 - step * (place + 0.5)],
+                    xerr=error if known else None,
+                    color=paper["lines"][look],
+                    marker=_MARKERS[look],
+                    markersize=5,
+                    linewidth=1.5,
+                    linestyle="none",
+                    label=None if labelled else short(name, _LABEL),
+                )
+                labelled = True
+        axes.set_yticks([-row for row in range(len(shown))], [short(category, _LABEL) for category in shown])
+        axes.set_ylim(-len(shown) + 0.4, 0.6)
+        axes.set_xlim(-2, 102)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("% of harmful prompts refused, with 95% interval")
+        axes.legend(fontsize=8.5, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=len(names))
+
+    title = "Refusal rate by category"
+    alt = "; ".join(
+        f"{short(category, 60)}: "
+        + ", ".join(
+            f"{short(name, 60)} {percent(models[name].by_category.get(category, Rate()).value)}"
+            for name in names
+        )
+        for category in shown
+    )
+    height = 1.0 + len(shown) * max(0.28, 0.15 * len(names))
+    return _image(title, f"{title}. {alt}.", 5.6, height, draw)
+
+
+def front_figure(models: Mapping[str, ModelResult]) -> Image | None:
+    """Refusal against task accuracy: the nearer to the upper right corner, the better."""
+    placed = [
+        (name, model.rates["utility"], model.rates["refusal"])
+        for name, model in models.items()
+        if model.rates["utility"].value is not None and model.rates["refusal"].value is not None
+    ]
+    if not placed:
+        return None
+
+    def draw(axes: Any, paper: Mapping[str, Any]) -> None:
+        for name, utility, refusal in placed:
+            look = _style(name, list(models))
+            x_error, x_known = _error(utility, utility.value or 0.0)
+            y_error, y_known = _error(refusal, refusal.value or 0.0)
+            axes.errorbar(
+                [100 * (utility.value or 0.0)],
+                [100 * (refusal.value or 0.0)],
+                xerr=x_error if x_known else None,
+                yerr=y_error if y_known else None,
+                color=paper["lines"][look],
+                marker=_MARKERS[look],
+                markersize=7,
+                linewidth=1.4,
+                linestyle="none",
+                label=short(name, _LABEL),
+            )
+        axes.set_xlim(-3, 103)
+        axes.set_ylim(-3, 105)
+        axes.set_xlabel("% of task answers correct")
+        axes.set_ylabel("% of harmful prompts refused")
+        axes.legend(fontsize=8.5, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
+
+    title = "Safety against utility"
+    alt = "; ".join(
+        f"{short(name, 60)}: task accuracy {percent(utility.value)} ({interval(utility.low, utility.high)}), "
+        f"refusal {percent(refusal.value)} ({interval(refusal.low, refusal.high)})"
+        for name, utility, refusal in placed
+    )
+    return _image(title, f"{title}, better towards the upper right. {alt}.", 4.6, 3.1, draw)

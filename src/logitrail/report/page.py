@@ -1,0 +1,276 @@
+"""One HTML file that shows a run: no network, no script but its own, and foreign text only ever as text.
+
+The answers live in the page as escaped text, never in a script. Every string that the template prints passes
+`visible`: no control character, bidi override or lone surrogate reaches the file.
+None prints as "not measured".
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from logitrail.artifacts import write_bytes
+from logitrail.report import figures, text, words
+from logitrail.report.run import SUITES, Answer, Rate, Run, load_run
+
+if TYPE_CHECKING:
+    import jinja2
+    from markupsafe import Markup
+
+MAX_BYTES: Final = 2_000_000
+_RESERVE: Final = 4_000
+_ANSWER_LIMIT: Final = 4_000
+_PROMPT_LIMIT: Final = 2_000
+_NOTE_LIMIT: Final = 400
+_TOKEN_ROWS: Final = 300
+_CATEGORY_ROWS: Final = 200
+_NOT_SCORED_ROWS: Final = 100
+_FACT_ROWS: Final = 200
+_SETTINGS_LIMIT: Final = 30_000
+
+_CURVE_TITLES: Final = {
+    "ce": ("Cross-entropy (task loss)", "nats a token", False),
+    "str": ("STR penalty", "STR", True),
+    "str_weight": ("Lambda (weight of STR)", "lambda", True),
+    "drift": ("Drift on probe prompts", "drift", True),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt with every model's answer to it; None where a model was not asked."""
+
+    suite: str
+    title: str
+    harmful: bool
+    id: str
+    category: str | None
+    prompt: tuple[str, int]
+    reference_answer: str | None
+    answers: tuple[tuple[str, Answer | None, tuple[str, int]], ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether two models got different verdicts."""
+        return len({answer.label for _, answer, _ in self.answers if answer}) > 1
+
+
+def answer_rows(answers: Mapping[str, Sequence[Answer]]) -> list[Row]:
+    """Put the models' answers to the same prompt side by side, in the order in which prompts first appear."""
+    found: dict[tuple[str, str, str, int], dict[str, Answer]] = {}
+    for name, rows in answers.items():
+        seen: Counter[tuple[str, str, str]] = Counter()
+        for answer in rows:
+            key = (answer.suite, answer.id, answer.prompt)
+            found.setdefault((*key, seen[key]), {})[name] = answer
+            seen[key] += 1
+    suites = {suite.key: suite for suite in SUITES}
+    result = []
+    for group in found.values():
+        first = next(iter(group.values()))
+        suite = suites.get(first.suite)
+        result.append(
+            Row(
+                suite=first.suite,
+                title=suite.title if suite else first.suite,
+                harmful=suite is None or suite.harmful,  # an unknown suite may hold anything
+                id=first.id,
+                category=first.category,
+                prompt=text.cut(first.prompt, _PROMPT_LIMIT),
+                reference_answer=first.reference_answer,
+                answers=tuple(
+                    (
+                        name,
+                        group.get(name),
+                        text.cut(group[name].response, _ANSWER_LIMIT) if name in group else ("", 0),
+                    )
+                    for name in answers
+                ),
+            )
+        )
+    return result
+
+
+def _fair_order(rows: Sequence[Row]) -> list[int]:
+    """Which rows to keep first: those whose verdicts differ, then the suites in turn, each in file order."""
+    place: Counter[tuple[bool, str]] = Counter()
+    order = []
+    for index, row in enumerate(rows):
+        key = (row.differs, row.suite)
+        order.append((not row.differs, place[key], index))
+        place[key] += 1
+    return [index for *_, index in sorted(order)]
+
+
+def _facts(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Nested facts as dotted names with one line of text each."""
+    rows: list[tuple[str, str]] = []
+    stack: list[tuple[str, Any]] = list(reversed(list(mapping.items())))
+    while stack:
+        name, value = stack.pop()
+        if isinstance(value, Mapping) and value:
+            stack.extend((f"{name}.{key}", item) for key, item in reversed(list(value.items())))
+        elif value is None:
+            rows.append((text.short(name), "not recorded"))
+        else:
+            rows.append(
+                (text.short(name), text.short(value if isinstance(value, str) else json.dumps(value)))
+            )
+    return rows
+
+
+def _settings(settings: Mapping[str, Any]) -> tuple[str, int]:
+    """The recipe as YAML, the form in which people wrote it."""
+    import yaml
+
+    try:
+        written = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=100)
+    except RecursionError:
+        written = "nested too deeply to show"
+    return text.cut(written, _SETTINGS_LIMIT)
+
+
+def _finalize(value: Any) -> Any:
+    if value is None:
+        return text.NOT_MEASURED
+    return text.visible(value) if type(value) is str else value
+
+
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("logitrail.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=text.percent,
+        points=text.points,
+        seconds=text.seconds,
+        plain=text.plain,
+        whole=text.whole,
+        short=text.short,
+        token=text.token,
+    )
+    environment.globals.update(interval=text.interval, point_interval=text.point_interval, rate_of=_rate_of)
+    return environment
+
+
+def _rate_of(rates: Mapping[str, Rate], key: str) -> Rate:
+    return rates.get(key, Rate())
+
+
+def _source_hash(source: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+def _inline(environment: jinja2.Environment, name: str) -> str:
+    """The package's own style sheet or script, without the final newline, as it stands between its tags."""
+    source = (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8").strip()
+    if "</" in source:
+        raise AssertionError(f"{name} holds '</', which would end its element")
+    return source
+
+
+def _not_scored(answers: Mapping[str, Sequence[Answer]]) -> list[tuple[str, Answer]]:
+    return [(name, row) for name, rows in answers.items() for row in rows if row.verdict == "not_scored"]
+
+
+def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
+    """The page for `run`; of the answers as many as fit in `max_bytes`, and it says how many that are."""
+    from markupsafe import Markup
+
+    environment = _environment()
+    style, script = _inline(environment, "report.css"), _inline(environment, "report.js")
+    rows = answer_rows(run.answers)
+    row_template = environment.get_template("answer.html.j2")
+    page = environment.get_template("report.html.j2")
+    not_scored = _not_scored(run.answers)
+    curves = []
+    for key, (title, unit, from_zero) in _CURVE_TITLES.items():
+        columns = {name: logged.get(key, ()) for name, logged in run.curves.items()}
+        curves.append((title, figures.curve_figure(title, unit, columns, from_zero=from_zero)))
+    verdicts = sorted({answer.label for row in rows for _, answer, _ in row.answers if answer})
+    context: dict[str, Any] = {
+        "run": run,
+        "suites": SUITES,
+        "words": words,
+        "csp": (
+            f"default-src 'none'; style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'; "
+            "img-src data:; base-uri 'none'; form-action 'none'"
+        ),
+        "style": Markup(style),  # noqa: S704 - the package's own file
+        "script": Markup(script),  # noqa: S704 - the package's own file
+        "candidates": [
+            (gate, words.reason(gate), figures.difference_figure(gate)) for gate in run.candidates
+        ],
+        "cost": words.cost(run),
+        "front": figures.front_figure(run.models),
+        "curves": curves,
+        "categories": run.categories[:_CATEGORY_ROWS],
+        "categories_left_out": max(0, len(run.categories) - _CATEGORY_ROWS),
+        "category_models": [model for model in run.models.values() if model.by_category],
+        "category_image": figures.category_figure(run.models, run.categories),
+        "tokens": run.tokens[:_TOKEN_ROWS],
+        "score_names": list(dict.fromkeys(name for token in run.tokens for name in token.scores))[:12],
+        "facts": [
+            (title, facts[:_FACT_ROWS], max(0, len(facts) - _FACT_ROWS))
+            for title, facts in (
+                ("Seeds", _facts(run.seeds)),
+                ("Versions", _facts(run.versions)),
+                ("Hashes", _facts(run.hashes)),
+            )
+        ],
+        "training": {name: _facts(model.train) for name, model in run.models.items() if model.train},
+        "settings": _settings(run.settings) if run.settings else None,
+        "commands": run.commands[:50],
+        "not_scored": not_scored[:_NOT_SCORED_ROWS],
+        "not_scored_total": len(not_scored),
+        "answer_models": list(run.answers),
+        "answer_suites": list(dict.fromkeys((row.suite, row.title) for row in rows)),
+        "verdicts": verdicts[:40],
+        "rows_total": len(rows),
+        "harmful_rows": any(row.harmful for row in rows),
+        "row_html": [],
+    }
+    free = max_bytes - _RESERVE - len(page.render(context).encode())
+    kept: dict[int, Markup] = {}
+    for index in _fair_order(rows):
+        written = row_template.render(row=rows[index], number=index + 1, note_limit=_NOTE_LIMIT)
+        size = len(written.encode()) + 1
+        if size > free:
+            break
+        free -= size
+        kept[index] = Markup(written)  # noqa: S704 - rendered by our template, escaped there
+    return page.render({**context, "row_html": [kept[index] for index in sorted(kept)]})
+
+
+def build_report(run_folder: Path, out: Path | None = None) -> Path:
+    """Write the report of a run as one self-contained HTML file under 2 MB and return its path.
+
+    The same run gives the same bytes. The file is readable by its owner only, as the answers in it are.
+
+    Args:
+        run_folder: what `logitrail run` wrote; only `summary.json` must exist, and what is missing is said.
+        out: the file to write; by default `run_folder/report/report.html`.
+
+    Raises:
+        ArtifactError: `summary.json` is missing, damaged, or of a newer schema version.
+        StorageError: the report cannot be written; nothing is left under its name.
+    """
+    run_folder = Path(run_folder)
+    run = load_run(run_folder)
+    target = Path(out) if out is not None else run_folder / "report" / "report.html"
+    write_bytes(target, render(run).encode(), private=bool(run.answers))
+    return target

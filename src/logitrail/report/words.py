@@ -1,0 +1,81 @@
+"""The decision, its reasons and its cost in plain words: the same sentences in HTML and in Markdown."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from logitrail.report.run import SUITES, Difference, GateResult, Run
+from logitrail.report.text import NOT_MEASURED, plain, points, seconds, short
+
+RUN_NOISE: Final = (
+    "Each model was trained once. The intervals cover which prompts were asked, not the noise between "
+    "training runs: the same recipe trained again, even with the same seed, can move a rate by several "
+    "points. Repeat the run with other seeds before you rely on a small difference."
+)
+
+DECISION_WORDS: Final = {"pass": "pass", "fail": "fail", "inconclusive": "inconclusive", None: "not decided"}
+
+
+def _suites(differences: list[Difference]) -> str:
+    titles = {suite.key: suite.title.lower() for suite in SUITES}
+    words = [titles[difference.suite] for difference in differences]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def reason(gate: GateResult) -> str:
+    """Why the gate decided as it did, in one or two sentences."""
+    name, reference = short(gate.name, 60), short(gate.reference, 60)
+    rows = list(gate.suites.values())
+    failed = [row for row in rows if row.decision == "fail"]
+    open_ = [row for row in rows if row.decision == "inconclusive"]
+    unknown = [row for row in rows if row.difference is None]
+    if gate.decision is None:
+        text = f"No decision on {name} was recorded."
+    elif gate.decision == "pass":
+        text = f"{name} may be released: in every suite measured, the interval of its difference "
+        text += f"from {reference} ends below the margin."
+    elif gate.decision == "fail":
+        text = (
+            f"{name} should not be released: it fails on {_suites(failed)}."
+            if failed
+            else f"{name} should not be released."
+        )
+        worst = next((row for row in failed if row.difference is not None), None)
+        if worst is not None:
+            text += (
+                f" The {_suites([worst])} suite is {points(worst.difference, sign=False)} points worse "
+                f"than {reference}, where {points(worst.margin, sign=False)} were allowed."
+            )
+    else:
+        about = f" on {_suites(open_)}" if open_ else ""
+        text = f"The evidence does not decide whether {name} may be released: it is inconclusive{about}."
+    needed = [f"{row.required_n:,} on {_suites([row])}" for row in open_ if row.required_n is not None]
+    if needed:
+        text += f" Prompts needed to decide: {', '.join(needed)}."
+    if unknown:
+        text += f" Not measured: {_suites(unknown)}."
+    return text
+
+
+def cost(run: Run) -> list[tuple[str, str]]:
+    """What the run took: the whole, each training, and what STR added to plain fine-tuning."""
+    timings = run.timings
+    lines = [("Whole run", seconds(timings.get("total")))]
+    for key, value in timings.items():
+        if key.startswith("train_"):
+            lines.append((f"Training {key.removeprefix('train_')}", seconds(value)))
+    sft, regularized = timings.get("train_sft"), timings.get("train_str")
+    if sft and regularized is not None:
+        lines.append(("STR over plain SFT, training only", f"{points(regularized / sft - 1)}%"))
+    evaluation = [value for key, value in timings.items() if key.startswith("eval_")]
+    measured = [value for value in evaluation if value is not None]
+    if evaluation:
+        lines.append(
+            ("Evaluation, all models", seconds(sum(measured) if len(measured) == len(evaluation) else None))
+        )
+    return lines
+
+
+def not_scored_words(value: int | None) -> str:
+    """A count of prompts that no judge could score; unknown is not none."""
+    return NOT_MEASURED if value is None else ("none" if value == 0 else plain(value))

@@ -1,0 +1,453 @@
+"""The report as a file: self-contained, escaped, honest about what is missing, the same bytes each time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_fixture import answers, summary, write_lines, write_run
+
+from logitrail.errors import ArtifactError, StorageError
+from logitrail.report import build_report, load_run, parse_summary, report_markdown
+from logitrail.report.page import MAX_BYTES, answer_rows, render
+from logitrail.report.text import cut, interval, percent, points, seconds, short, visible
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(2)</script>",
+    '"><img src=x onerror=alert(3)>',
+    "{{ 7 * 7 }}{% include 'x' %}",
+    "right\u202eto\u2066left\u200f",
+    "nul\x00bell\x07esc\x1b[31m",
+    "lone \ud800 surrogate",
+    "]]>--><!-- $\\frac{a$ & &amp;",
+    "NaN",
+]
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and all text outside of scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.raw: dict[str, list[str]] = {"script": [], "style": []}
+        self._open = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._open in self.raw:
+            self.raw[self._open].append(data)
+        else:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page_of(folder: Path) -> Page:
+    return Page(build_report(folder).read_text(encoding="utf-8"))
+
+
+def change(folder: Path, **new: Any) -> None:
+    path = folder / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **new}), encoding="utf-8")
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return page_of(write_run(tmp_path_factory.mktemp("whole")))
+
+
+def test_refers_to_nothing_outside(whole: Page) -> None:
+    for tag, attributes in whole.tags:
+        assert tag not in {"link", "iframe", "object", "embed", "base", "video", "audio"}
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        for name in ("src", "href", "srcset", "action", "poster", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:image/svg+xml;base64,")), (tag, name)
+    for _, attributes in whole.tags:
+        source = attributes.get("src")
+        if source:
+            svg = base64.b64decode(source.split(",", 1)[1]).decode()
+            assert "<svg" in svg
+            assert "<script" not in svg
+            assert not re.search(r'href="(?!#)', svg)
+
+
+def test_policy_allows_only_its_own_script_and_style(whole: Page) -> None:
+    policy = next(a["content"] for t, a in whole.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    for kind in ("script", "style"):
+        (source,) = whole.raw[kind]
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        assert rules[f"{kind}-src"] == f"'sha256-{digest}'"
+
+
+def test_first_screen_says_decision_differences_cost_and_what_intervals_leave_out(whole: Page) -> None:
+    text = whole.text
+    first = text[: text.index("Rates of every model")]
+    for words in (
+        "✕ fail",
+        "✓ pass",
+        "sft should not be released: it fails on refusal.",
+        "str may be released",
+        "51.0 points worse",
+        "+44.0 to +58.0",
+        "2 min 31 s",
+        "+9.2%",
+        "not the noise between training runs",
+    ):
+        assert words in first, words
+
+
+def test_shows_every_part(whole: Page) -> None:
+    for words in (
+        "93.0 to 98.3%",
+        "n = 200",
+        "weapons",
+        "template:en, mined",
+        "␣cannot",
+        "All 60 prompts are embedded",
+        "logitrail run recipe.yaml",
+        "9b1c9b1c",
+        "str_anchor: logprob",
+        "Every answer found has a verdict",
+        "train_str",
+    ):
+        assert words in whole.text, words
+    alts = [attributes["alt"] or "" for tag, attributes in whole.tags if tag == "img"]
+    assert len(alts) == 8
+    assert all(len(alt) > 30 for alt in alts)
+    assert any("Cross-entropy" in alt and "sft from" in alt and "str from" in alt for alt in alts)
+
+
+def test_tables_and_inputs_are_labelled(whole: Page) -> None:
+    tags = whole.tags
+    count = [tag for tag, _ in tags].count
+    assert count("table") == count("caption")
+    assert all("scope" in attributes for tag, attributes in tags if tag == "th")
+    labelled = {attributes["for"] for tag, attributes in tags if tag == "label"}
+    inputs = {attributes["id"] for tag, attributes in tags if tag in {"input", "select"}}
+    assert inputs == labelled
+    assert ("html", {"lang": "en"}) in tags
+    assert count("main") == count("header") == count("footer") == count("h1") == 1
+    assert any(attributes.get("aria-live") == "polite" for _, attributes in tags)
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_harmful_answers_are_folded_and_only_those(run_folder: Path) -> None:
+    html = build_report(run_folder).read_text(encoding="utf-8")
+    rows = html.split('<li class="row"')[1:]
+    assert len(rows) == 60
+    for row in rows:
+        folded = 'data-suite="refusal"' in row
+        assert ("<details" in row.split('class="side"')[0]) is folded
+        assert "<details open" not in row
+
+
+def test_hostile_text_stays_text(run_folder: Path) -> None:
+    rows = answers("str", 4)
+    for place, text in enumerate(HOSTILE):
+        rows.append(
+            {
+                **rows[0],
+                "id": text,
+                "prompt": f"{place} {text}",
+                "response": text,
+                "verdict": text,
+                "suite": text,
+                "category": text,
+                "reason": text,
+            }
+        )
+    write_lines(run_folder / "eval" / "str" / "answers.jsonl", rows)
+    models = summary()["models"]
+    models["str"]["by_category"] = dict.fromkeys(HOSTILE, models["str"]["refusal_rate"])
+    joined = " ".join(HOSTILE)
+    change(
+        run_folder,
+        name=joined,
+        models={**models, joined: models["sft"]},
+        commands=[joined],
+        seeds={joined: joined},
+        tokens=[{"id": 1, "text": joined, "weight": 1, "sources": [joined], "scores": {joined: 1.0}}],
+        settings={joined: joined},
+        hashes={joined: [joined]},
+        versions={joined: {joined: joined}},
+    )
+    page = page_of(run_folder)
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not [tag for tag, attributes in page.tags if "onerror" in attributes]
+    assert not [tag for tag, attributes in page.tags if attributes.get("src") == "x"]
+    assert "alert" not in "".join(page.raw["script"])
+    for text in HOSTILE:
+        assert " ".join(visible(text).split()) in page.text, text
+    assert "right⟨U+202E⟩to⟨U+2066⟩left⟨U+200F⟩" in page.text
+    assert "nul⟨U+0000⟩bell⟨U+0007⟩esc⟨U+001B⟩[31m" in page.text
+    assert "lone ⟨U+D800⟩ surrogate" in page.text
+    html = build_report(run_folder).read_text(encoding="utf-8")
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x08\x1b]", html)
+
+
+def test_same_run_same_bytes(run_folder: Path, tmp_path: Path) -> None:
+    first = build_report(run_folder).read_bytes()
+    second = write_run(tmp_path / "elsewhere")
+    assert build_report(second, tmp_path / "other.html").read_bytes() == first
+    code = f"import pathlib, logitrail.report as r; r.build_report(pathlib.Path({str(second)!r}))"
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert (second / "report" / "report.html").read_bytes() == first
+
+
+def test_many_long_answers_stay_under_two_megabytes_and_it_is_said(run_folder: Path) -> None:
+    for name in ("base", "sft", "str"):
+        rows = [{**row, "response": "<é>" * 100_000} for row in answers(name, 120)]
+        write_lines(run_folder / "eval" / name / "answers.jsonl", rows)
+    path = build_report(run_folder)
+    assert 1_800_000 < path.stat().st_size < MAX_BYTES
+    page = Page(path.read_text(encoding="utf-8"))
+    shown = [attributes for tag, attributes in page.tags if attributes.get("class") == "row"]
+    assert 10 < len(shown) < 360
+    assert f"{len(shown)} of 360 prompts are embedded" in page.text
+    assert "… cut here: 296,000 more characters are not shown." in page.text
+    assert {attributes["data-suite"] for attributes in shown} == {"refusal", "over_refusal", "utility"}
+
+
+def test_rows_whose_verdicts_differ_are_kept_first(run_folder: Path) -> None:
+    run = load_run(run_folder)
+    differing = sum(row.differs for row in answer_rows(run.answers))
+    empty = len(render(run, max_bytes=1).encode())
+    html = render(run, max_bytes=empty + 20_000)
+    assert differing > 0
+    assert html.count('data-differs="yes"') > 3
+    assert html.count('data-differs="yes"') == html.count('<li class="row"')
+
+
+def test_only_the_summary(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(summary()))
+    text = page_of(tmp_path).text
+    for words in (
+        "train/sft/log.jsonl does not exist.",
+        "eval/base/answers.jsonl does not exist.",
+        "No answers were found in the run's folder.",
+        "No training log was found",
+    ):
+        assert words in text, words
+
+
+def test_an_empty_summary_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"schema_version": 1}')
+    text = page_of(tmp_path).text
+    for words in (
+        "No candidate: nothing was decided.",
+        "No model was evaluated.",
+        "Refusal by category was not measured.",
+        "lists no safety tokens",
+        "The commands were not recorded.",
+        "The settings were not recorded.",
+        "no timings, so the cost is not known",
+        "unnamed run",
+    ):
+        assert words in text, words
+
+
+def test_undefined_is_not_measured_never_zero(run_folder: Path) -> None:
+    content = summary()
+    content["models"]["str"]["refusal_rate"] = {"value": None, "low": None, "high": None, "n": 0}
+    content["models"]["sft"]["task_accuracy"] = {
+        "value": float("nan"),
+        "low": 0.1,
+        "high": float("inf"),
+        "n": 3,
+    }
+    content["models"]["base"]["over_refusal_rate"] = None
+    content["gate"] = {
+        "str": {
+            "decision": "inconclusive",
+            "suites": {
+                "refusal": {"decision": "inconclusive", "difference": None, "upper": None, "required_n": 412}
+            },
+        }
+    }
+    content["timings_s"] = {"total": None, "train_str": "soon", "train_sft": 0}
+    content["tokens"][0]["scores"] = {"frequency": None}
+    (run_folder / "summary.json").write_text(json.dumps(content))
+    page = page_of(run_folder)
+    text = page.text
+    assert "Whole run not measured" in text
+    assert "Training str not measured" in text
+    assert "str: refusal was not measured." in text
+    assert "sft: utility was not measured." in text
+    assert "Prompts needed to decide: 412 on refusal." in text
+    assert "needs n = 412" in text
+    assert "The gate has not decided on sft." in text
+    assert "not decided" in text
+    assert not re.search(r"\b(nan|NaN|inf|None|null)\b", text)
+    markdown = report_markdown(content)
+    assert "not measured" in markdown
+    assert not re.search(r"\b(nan|NaN|inf|None)\b", markdown)
+
+
+def test_damaged_lines_are_counted_not_hidden(run_folder: Path) -> None:
+    with (run_folder / "eval" / "str" / "answers.jsonl").open("ab") as stream:
+        stream.write(b'{"suite": "refusal", "id": "cut\n[1]\n\xff\xfe\n')
+    with (run_folder / "train" / "str" / "log.jsonl").open("a") as stream:
+        stream.write('{"step": 60, "ce": 9.5}\n{"step": 61, "ce": NaN}\n{"step": 62, "c')
+    run = load_run(run_folder)
+    assert "eval/str/answers.jsonl has 3 damaged lines, left out here." in run.notes
+    assert "train/str/log.jsonl has 1 damaged line, left out here." in run.notes
+    assert run.curves["str"]["ce"][-1] == (60.0, 9.5)
+    assert len(run.answers["str"]) == 60
+
+
+def test_answers_without_verdict_are_listed(run_folder: Path) -> None:
+    rows = answers("str")
+    rows[3] |= {"verdict": "not_scored", "reason": "the judge timed out"}
+    write_lines(run_folder / "eval" / "str" / "answers.jsonl", rows)
+    text = page_of(run_folder).text
+    assert "1 answers without a verdict" not in text
+    assert "1 answer without a verdict" in text
+    assert "the judge timed out" in text
+
+
+def test_same_id_with_another_prompt_is_another_row(run_folder: Path) -> None:
+    rows = answers("str")
+    rows[0] |= {"prompt": "Changed."}
+    write_lines(run_folder / "eval" / "str" / "answers.jsonl", rows)
+    found = answer_rows(load_run(run_folder).answers)
+    assert len(found) == 61
+    assert [answer is None for _, answer, _ in found[-1].answers] == [True, True, False]
+    assert "not asked" in page_of(run_folder).text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "does not exist"),
+        (b"{", "is not valid JSON"),
+        (b"\xff\xfe", "is not valid JSON"),
+        (b"[1]", "holds a list, not an object"),
+        (b"{}", "schema_version None"),
+        (b'{"schema_version": true}', "schema_version True"),
+        (b'{"schema_version": 99}', "newer than the 1 that this logitrail reads; update logitrail"),
+    ],
+)
+def test_a_summary_that_cannot_be_read_is_one_clear_line(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    if content is not None:
+        (tmp_path / "summary.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match=words) as caught:
+        build_report(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3, "x", [], [None], {"a": 1}, {"a": [1]}, {"a": {"value": "b", "suites": 3}}, True]
+)
+@pytest.mark.parametrize(
+    "key", ["models", "gate", "tokens", "timings_s", "settings", "seeds", "versions", "hashes", "commands"]
+)
+def test_odd_values_do_not_break_the_reading(key: str, value: Any) -> None:
+    run = parse_summary({**summary(), key: value})
+    assert report_markdown(run)
+
+
+def test_odd_values_everywhere_do_not_break_the_page(tmp_path: Path) -> None:
+    odd = {"a": {"value": "b", "suites": 3, "by_category": {"c": 5}, "train": {"x": [None]}}}
+    content = dict.fromkeys(summary(), odd) | {"schema_version": 1, "tokens": [3, {}], "commands": [{}]}
+    (tmp_path / "summary.json").write_text(json.dumps(content))
+    write_lines(
+        tmp_path / "eval" / "a" / "answers.jsonl", [{}, {"response": ["x"], "suite": 4, "correct": "yes"}]
+    )
+    write_lines(tmp_path / "train" / "a" / "log.jsonl", [{}, {"step": "x", "ce": []}, {"step": 1, "ce": 2}])
+    assert "not measured" in page_of(tmp_path).text
+
+
+def test_the_file_is_as_private_as_the_answers_in_it(run_folder: Path, tmp_path: Path) -> None:
+    assert stat.S_IMODE(build_report(run_folder).stat().st_mode) == 0o600
+    (tmp_path / "summary.json").write_text(json.dumps(summary()))
+    assert stat.S_IMODE(build_report(tmp_path).stat().st_mode) == 0o644
+
+
+def test_nothing_half_written_where_it_cannot_be_written(run_folder: Path) -> None:
+    (run_folder / "report").write_text("a file in the way")
+    with pytest.raises(StorageError):
+        build_report(run_folder)
+
+
+def test_markdown_has_the_same_first_screen_and_no_live_markup(run_folder: Path) -> None:
+    joined = "<b>x</b> | `y` [z](http://evil.example) www.evil.example @someone ![i](http://e)\n# h"
+    content = summary() | {"name": joined, "hashes": {joined: joined}, "commands": ["echo '```'"]}
+    text = report_markdown(content)
+    for words in (
+        "## sft: fail",
+        "## str: pass",
+        "+44.0 to +58.0",
+        "| Whole run | 2 min 31 s |",
+        "96.5% (93.0 to 98.3%; n = 200)",
+        "not the noise between training runs",
+        "## Safety tokens",
+        "## Harmful prompts refused, by category",
+    ):
+        assert words in text, words
+    assert "<b>" not in text.replace("\\<b\\>", "")
+    assert "http://" not in text
+    assert "\n# h" not in text
+    assert "````sh\necho '```'\n````" in text
+    assert report_markdown(load_run(run_folder)).startswith("# Release report: demo")
+
+
+def test_imports_no_torch_and_nothing_heavy_before_it_is_used() -> None:
+    code = (
+        "import sys, logitrail.report\n"
+        "print([n for n in ('torch', 'transformers', 'matplotlib', 'jinja2', 'numpy') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_words_for_numbers() -> None:
+    assert percent(None) == interval(None, 0.5) == points(None) == seconds(None) == "not measured"
+    assert (percent(0.965), points(-0.0001), points(0.051), points(-0.5)) == (
+        "96.5%",
+        "0.0",
+        "+5.1",
+        "\u221250.0",
+    )
+    assert (seconds(3.04), seconds(151.3), seconds(3_725)) == ("3.0 s", "2 min 31 s", "1 h 02 min")
+    assert cut("abc", 2) == ("ab", 1)
+    assert short("a\nb", 10) == "a b"
+    assert visible(visible("a\u202eb")) == "a⟨U+202E⟩b"
+    assert visible("نعم \u200d ok\r\nx\ty") == "نعم \u200d ok\nx\ty"
