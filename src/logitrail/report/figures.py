@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,22 +19,27 @@ from logitrail.report.text import interval, percent, plain, point_interval, poin
 MAX_CATEGORIES: Final = 40
 _MAX_POINTS: Final = 600
 _LABEL: Final = 28
-_PAPERS: Final = {
-    "light": {
-        "ink": "#24292f",
-        "quiet": "#8c959f",
-        "grid": "#e3e6ea",
-        "bad": "#b42318",
-        "lines": ("#6b7280", "#b45309", "#1d5fbf", "#7a3fb0", "#0f766e", "#9d174d"),
-    },
-    "dark": {
-        "ink": "#e6e8eb",
-        "quiet": "#7d8590",
-        "grid": "#2d333b",
-        "bad": "#ff7b72",
-        "lines": ("#a7afba", "#f0a35e", "#79b0ff", "#c9a2ff", "#5eead4", "#f9a8d4"),
-    },
+_PAPER: Final = {
+    "ink": "#24292f",
+    "quiet": "#8c959f",
+    "grid": "#e3e6ea",
+    "bad": "#b42318",
+    "lines": ("#6b7280", "#b45309", "#1d5fbf", "#7a3fb0", "#0f766e", "#9d174d"),
 }
+_ON_DARK: Final = {
+    "#24292f": "#e6e8eb",
+    "#8c959f": "#7d8590",
+    "#e3e6ea": "#2d333b",
+    "#b42318": "#ff7b72",
+    "#6b7280": "#a7afba",
+    "#b45309": "#f0a35e",
+    "#1d5fbf": "#79b0ff",
+    "#7a3fb0": "#c9a2ff",
+    "#0f766e": "#5eead4",
+    "#9d174d": "#f9a8d4",
+}
+"""What each colour becomes on dark paper: drawing is the costly part, so a figure is drawn once."""
+_COLOR: Final = re.compile(r"(?<=: )#[0-9a-f]{6}(?=[;\"])")
 _DASHES: Final = ("-", (0, (5, 2)), "-", (0, (1, 1.5)), (0, (6, 2, 1, 2)), "-")
 _MARKERS: Final = ("s", "^", "o", "D", "v", "P")
 _FIXED_STYLE: Final = {"base": 0, "sft": 1, "str": 2}
@@ -54,50 +60,48 @@ class Image:
 Draw = Callable[[Any, Mapping[str, Any]], None]
 
 
+def _uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
 def _image(title: str, alt: str, width: float, height: float, draw: Draw) -> Image:
-    """Render `draw(axes, paper)` on both papers; width and height in inches."""
+    """Render `draw(axes, paper)` for both papers; width and height in inches."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    uris = {}
-    for name, paper in _PAPERS.items():
-        with matplotlib.rc_context(), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # glyphs that the bundled font lacks: the browser's fonts have them
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(
-                {
-                    "svg.hashsalt": "logitrail",
-                    "svg.fonttype": "none",
-                    "text.parse_math": False,
-                    "font.size": 9,
-                    "text.color": paper["ink"],
-                    "axes.labelcolor": paper["ink"],
-                    "axes.edgecolor": paper["quiet"],
-                    "xtick.color": paper["quiet"],
-                    "ytick.color": paper["quiet"],
-                    "xtick.labelcolor": paper["ink"],
-                    "ytick.labelcolor": paper["ink"],
-                    "grid.color": paper["grid"],
-                    "axes.grid": True,
-                    "axes.axisbelow": True,
-                    "axes.spines.top": False,
-                    "axes.spines.right": False,
-                    "axes.unicode_minus": True,
-                    "legend.frameon": False,
-                    "axes.facecolor": "none",
-                }
-            )
-            figure = Figure(figsize=(width, height), layout="constrained")
-            FigureCanvasSVG(figure)
-            draw(figure.add_subplot(), paper)
-            stream = io.BytesIO()
-            figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        svg = stream.getvalue().decode("utf-8").replace("'DejaVu Sans'", "system-ui, sans-serif")
-        uris[name] = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-    return Image(title, alt, uris["light"], uris["dark"], round(width * 96), round(height * 96))
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # glyphs that the bundled font lacks: the browser's fonts have them
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "svg.hashsalt": "logitrail",
+                "svg.fonttype": "none",
+                "text.parse_math": False,
+                "font.size": 9,
+                "text.color": _PAPER["ink"],
+                "axes.labelcolor": _PAPER["ink"],
+                "axes.edgecolor": _PAPER["quiet"],
+                "xtick.color": _PAPER["quiet"],
+                "ytick.color": _PAPER["quiet"],
+                "xtick.labelcolor": _PAPER["ink"],
+                "ytick.labelcolor": _PAPER["ink"],
+                "grid.color": _PAPER["grid"],
+                "axes.grid": True,
+                "axes.axisbelow": True,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "legend.frameon": False,
+            }
+        )
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure.add_subplot(), _PAPER)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    light = stream.getvalue().decode("utf-8").replace("'DejaVu Sans'", "system-ui, sans-serif")
+    dark = _COLOR.sub(lambda match: _ON_DARK.get(match[0], match[0]), light)
+    return Image(title, alt, _uri(light), _uri(dark), round(width * 96), round(height * 96))
 
 
 def _style(name: str, names: Sequence[str]) -> int:

@@ -40,6 +40,7 @@
   let timer = 0;
   const later = () => { clearTimeout(timer); timer = setTimeout(apply, 90); };
   form.addEventListener("input", later);
+  form.addEventListener("change", later);
   form.addEventListener("submit", (event) => { event.preventDefault(); apply(); });
   field("clear").addEventListener("click", () => { form.reset(); apply(); });
   form.hidden = false;
