@@ -29,6 +29,8 @@ class CachedCollator:
     cache: ReferenceCache
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        if ROW_COLUMN not in features[0]:  # an evaluation set: cross-entropy alone, no reference
+            return self.collate(features)
         rows = [feature[ROW_COLUMN] for feature in features]
         batch = self.collate([{key: value for key, value in f.items() if key != ROW_COLUMN} for f in features])
         batch[REFERENCE_KEY] = self.cache.rows_of(rows)

@@ -51,7 +51,8 @@ from logitrail.train.probes import Probes
 if TYPE_CHECKING:
     from logitrail.tokens import SafetyTokens
 
-_STATE_FILE = "str_state.json"
+STATE_FILE = "str_state.json"
+"""Written last into a checkpoint: one without it was cut short."""
 
 
 class SafetyTerms(NamedTuple):
@@ -133,6 +134,7 @@ class STRTrainer(SFTTrainer):
         self._controller = DualAscent(args.str_drift_budget) if args.str_weight == "auto" else None
         self._fixed_weight = 0.0 if self._controller else float(args.str_weight)
         self._on_cache_rows = on_cache_rows
+        self.cache: ReferenceCache | None = None
         self._provider = self._choose_reference(args.str_reference)
         self._probes: Probes | None = None
         if probe_prompts:
@@ -218,9 +220,9 @@ class STRTrainer(SFTTrainer):
                 order=[len(ids) for ids in self.train_dataset["input_ids"]],
                 on_rows=self._on_cache_rows,
             )
-        cache = ReferenceCache(folder, identity)
+        self.cache = ReferenceCache(folder, identity)
         self.train_dataset = numbered(self.train_dataset)
-        self.data_collator = CachedCollator(self.data_collator, cache)
+        self.data_collator = CachedCollator(self.data_collator, self.cache)
         self._signature_columns = None
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -364,15 +366,15 @@ class STRTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if self._controller is not None and self.args.should_save:
+        if self.args.should_save:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-            write_json(folder / _STATE_FILE, {"weight": self._controller.weight})
+            write_json(folder / STATE_FILE, {"step": self.state.global_step, "str_weight": self.str_weight})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        state = Path(resume_from_checkpoint) / _STATE_FILE
+        state = Path(resume_from_checkpoint) / STATE_FILE
         if self._controller is not None and state.exists():
-            weight = float(read_json(state)["weight"])
+            weight = float(read_json(state)["str_weight"])
             if math.isfinite(weight) and weight > 0:
                 self._controller.weight = weight
 

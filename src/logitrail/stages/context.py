@@ -1,0 +1,93 @@
+"""What all stages of a run share: the recipe, its folder, and the hashes that name its ingredients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from logitrail.artifacts import sha256_of_file, sha256_of_json
+from logitrail.config import Recipe
+from logitrail.errors import DataError
+from logitrail.models.loading import LoadedModel, load_model
+from logitrail.stages.folder import versions
+from logitrail.stages.progress import Progress, Silent
+
+_WEIGHT_FILES = (".safetensors", ".bin", ".gguf", ".pt")
+
+
+@dataclass
+class Context:
+    """One run of one recipe."""
+
+    recipe: Recipe
+    progress: Progress = field(default_factory=Silent)
+
+    @property
+    def out(self) -> Path:
+        """The run's folder."""
+        return self.recipe.out
+
+    @cached_property
+    def model_id(self) -> str:
+        """Names the starting policy: contents of its small files, sizes and times of its weights, or its Hub revision.
+
+        Hashing the weights themselves at each call would take longer than most stages; their full fingerprint stands in
+        the summaries and in the reference cache, where it guards the numbers.
+        """
+        model = self.recipe.model
+        parts: list[Any] = [model.model_dump(mode="json", exclude={"path", "adapter"})]
+        for place in (model.path, model.adapter):
+            if place is None:
+                continue
+            folder = Path(place)
+            if not folder.is_dir():
+                parts.append(place)
+                continue
+            for file in sorted(folder.rglob("*")):
+                if not file.is_file():
+                    continue
+                name = str(file.relative_to(folder))
+                status = file.stat()
+                heavy = file.suffix in _WEIGHT_FILES
+                parts.append([name, status.st_size, status.st_mtime_ns] if heavy else [name, sha256_of_file(file)])
+        return sha256_of_json(parts)[:16]
+
+    def load_start(self) -> LoadedModel:
+        """The starting policy and its tokenizer."""
+        model = self.recipe.model
+        return load_model(
+            model.path,
+            adapter=model.adapter,
+            revision=model.revision,
+            gguf_file=model.gguf_file,
+            dtype=model.dtype,
+            trust_remote_code=model.trust_remote_code,
+        )
+
+    def file_hash(self, path: Path | None) -> str | None:
+        """Hash of a data file's bytes.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        if path is None:
+            return None
+        try:
+            return sha256_of_file(path)[:16]
+        except FileNotFoundError:
+            raise DataError(
+                f"the data file {path} does not exist; check the path (relative paths start at the recipe's folder)"
+            ) from None
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from error
+
+    def key(self, stage: str, **ingredients: Any) -> str:
+        """Hash of all that a stage's result depends on, versions of the libraries included."""
+        return sha256_of_json({"stage": stage, "versions": versions(), **ingredients})[:32]
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Every seed there is."""
+        return {"training": self.recipe.seed, "generation": self.recipe.seed}

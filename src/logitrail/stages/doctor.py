@@ -1,0 +1,188 @@
+"""`doctor`: everything that can fail later, looked at before hours are spent."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from logitrail.errors import LogitrailError
+from logitrail.losses import anchor_form
+from logitrail.methods import method
+from logitrail.models.head import SafetyHead
+from logitrail.models.loading import LoadedModel
+from logitrail.stages.context import Context
+from logitrail.stages.evaluate import suites_of
+from logitrail.stages.tokens import read_prompts
+from logitrail.stages.train import lora_config, method_config
+from logitrail.tokens import SafetyTokens
+from logitrail.train.data import load_chat_rows
+
+Level = Literal["ok", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    subject: str
+    level: Level
+    text: str
+
+
+def doctor(context: Context) -> list[Finding]:
+    """Look at the model, tokenizer, template, head, tokens, data, prompts, options, disk and memory; nothing is written.
+
+    A check that needs what an earlier one could not load is left out; the earlier one's error says why.
+    """
+    findings: list[Finding] = []
+
+    def check(subject: str, work: Callable[[], str | Finding]) -> bool:
+        try:
+            result = work()
+        except LogitrailError as error:
+            findings.append(Finding(subject, "error", str(error)))
+            return False
+        findings.append(result if isinstance(result, Finding) else Finding(subject, "ok", result))
+        return True
+
+    recipe = context.recipe
+    for name in recipe.methods:
+        check(f"method {name}", lambda name=name: _options(context, name))  # type: ignore[misc]
+    check("training data", lambda: _data(context))
+    check("evaluation prompts", lambda: _evaluation(context))
+    held: list[LoadedModel] = []
+    if check("model", lambda: _model(context, held)):
+        check("head", lambda: _head(held[0]))
+        check("safety tokens", lambda: _tokens(context, held[0]))
+        check("lengths", lambda: _lengths(context, held[0]))
+        check("memory", lambda: _memory(context, held[0]))
+        check("disk", lambda: _disk(context, held[0]))
+    return findings
+
+
+def _options(context: Context, name: str) -> str:
+    config = method_config(context, name)
+    lora_config(context)
+    return (
+        f"{method(name).summary}; lambda {config.str_weight}, anchor {config.str_anchor}, "
+        f"learning rate {config.learning_rate:g}"
+    )
+
+
+def _data(context: Context) -> str:
+    data = context.recipe.data
+    sizes = [
+        f"{len(load_chat_rows(path, prompt=data.prompt, response=data.response, system=data.system, limit=limit))} {what}"
+        for path, limit, what in ((data.train, data.limit, "to train on"), (data.test, data.test_limit, "held out"))
+        if path is not None
+    ]
+    return f"{' and '.join(sizes)} rows"
+
+
+def _evaluation(context: Context) -> str | Finding:
+    suites = suites_of(context.recipe)
+    text = ", ".join(f"{len(rows)} in {name}" for name, rows in suites.items())
+    mine = context.recipe.tokens.mine
+    if mine is not None:
+        tested = {row.prompt for row in suites["refusal"]}
+        shared = tested & set(read_prompts(mine.harmful))
+        if shared:
+            return Finding(
+                "evaluation prompts",
+                "warning",
+                f"{text}; but {len(shared)} harmful prompts are both mined for tokens and tested on: use others to mine",
+            )
+    few = min(len(rows) for rows in suites.values())
+    if few < 100:
+        return Finding(
+            "evaluation prompts",
+            "warning",
+            f"{text}; with {few} prompts the gate will rarely decide: at a margin of 3 points and no change at all about "
+            "90 are needed, and several hundred where some answers change",
+        )
+    return text
+
+
+def _model(context: Context, held: list[LoadedModel]) -> str:
+    loaded = context.load_start()
+    held.append(loaded)
+    size = sum(parameter.numel() for parameter in loaded.model.parameters())
+    dtype = str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
+    return f"{type(loaded.model).__name__}, {size / 1e6:.1f} M parameters in {dtype}, with a chat template"
+
+
+def _head(loaded: LoadedModel) -> str:
+    head = SafetyHead(loaded.model, range(min(8, len(loaded.tokenizer))))
+    head.verify(loaded.model)
+    return "columns of the head equal the model's own logits"
+
+
+def _tokens(context: Context, loaded: LoadedModel) -> str:
+    section = context.recipe.tokens
+    if section.file is not None:
+        tokens = SafetyTokens.load(section.file, loaded.tokenizer)
+    else:
+        tokens = SafetyTokens.from_templates(
+            loaded.tokenizer, section.templates, languages=section.languages, top_k=section.top_k
+        )
+    anchor = str(context.recipe.training.get("str_anchor", "logit"))
+    missing = anchor_form(anchor).needs_compliance and not tokens.compliance_ids
+    return f"{len(tokens)} from {'the file' if section.file else 'templates'}" + (
+        f"; but anchor {anchor} needs compliance openers, and there are none" if missing else ""
+    )
+
+
+def _lengths(context: Context, loaded: LoadedModel) -> str | Finding:
+    data = context.recipe.data
+    rows = load_chat_rows(data.train, prompt=data.prompt, response=data.response, system=data.system, limit=256)
+    longest = method_config(context, context.recipe.methods[0]).max_length
+    lengths = [
+        len(
+            loaded.tokenizer(
+                loaded.tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False),
+                add_special_tokens=False,
+            )["input_ids"]
+        )
+        for row in rows
+    ]
+    cut = sum(length > longest for length in lengths) if longest is not None else 0
+    text = f"median {sorted(lengths)[len(lengths) // 2]} tokens, longest {max(lengths)}, of the first {len(lengths)} rows"
+    if cut:
+        return Finding("lengths", "warning", f"{text}; {cut} are longer than training.max_length={longest} and get cut")
+    return text
+
+
+def _memory(context: Context, loaded: LoadedModel) -> str | Finding:
+    size = sum(parameter.numel() * parameter.element_size() for parameter in loaded.model.parameters())
+    # Weights, and for full training a gradient and Adam's two moments of the same size; activations come on top.
+    need = size * (4 if context.recipe.lora is False else 1.3)
+    have = _memory_free()
+    text = f"about {need / 2**30:.1f} GiB for weights and optimiser, activations on top; {have / 2**30:.1f} GiB free"
+    return Finding("memory", "warning", f"{text}: it may not fit") if need > have else text
+
+
+def _memory_free() -> int:
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _disk(context: Context, loaded: LoadedModel) -> str | Finding:
+    size = sum(parameter.numel() * parameter.element_size() for parameter in loaded.model.parameters())
+    trained = size if context.recipe.lora is False else size * 0.05
+    # Two checkpoints with optimiser state and the published model, for the largest of the methods, and each one's model.
+    need = trained * (2 * 3 + len(context.recipe.methods))
+    place = context.out
+    while not place.exists():
+        place = place.parent
+    have = shutil.disk_usage(place).free
+    text = f"about {need / 2**30:.2f} GiB needed, {have / 2**30:.1f} GiB free in {place}"
+    return Finding("disk", "error", f"{text}: free some space or choose another `out`") if need > have else text

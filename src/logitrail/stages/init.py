@@ -1,0 +1,76 @@
+"""`init`: a commented recipe to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from logitrail.artifacts import write_bytes
+from logitrail.errors import StorageError
+
+TEMPLATE = """\
+# A logitrail recipe. Relative paths start at this file's folder.
+# Check it with `logitrail doctor {name}`, then `logitrail run {name}`; run it again to go on after a stop.
+
+name: {stem}
+out: runs/{stem}            # everything the run writes
+seed: 0
+
+model:
+  path: {model}             # folder or Hub name of the aligned chat model
+  # gguf_file: model.gguf   # where the folder holds a GGUF file
+  # revision: <commit>      # pin a Hub model
+  # dtype: bfloat16         # auto (as stored), float32, bfloat16, float16
+
+data:
+  train: {train}            # JSONL, one example a line
+  # test: test.jsonl        # held-out examples: held-out loss and task accuracy
+  prompt: prompt            # column with the user's turn
+  response: response        # column with the answer (or one column `messages` instead of both)
+
+tokens:                     # which tokens' logits are held
+  languages: [en]           # built-in refusal wordings
+  # templates: mine.txt     # your own wordings instead, one a line
+  top_k: 32
+  # mine:                   # and the model's own refusals (recommended)
+  #   harmful: dev_harmful.jsonl    # column `prompt`; not the prompts you evaluate on
+  #   harmless: dev_harmless.jsonl  # harmless prompts on the same topics
+
+methods: [sft, str]         # plain fine-tuning for comparison, and Safety Token Regularization
+
+lora:                       # `lora: false` trains all weights
+  r: 16
+  alpha: 32
+
+training:                   # every option of TRL's SFTConfig, and str_*
+  num_train_epochs: 1
+  per_device_train_batch_size: 8
+  learning_rate: 2.0e-4
+  str_weight: 0.1           # lambda; or auto, with str_drift_budget
+  str_anchor: logit         # logit, logprob, centered, margin
+  str_positions: labels     # labels, start, first:N
+
+eval:                       # prompts that nothing above has seen
+  harmful: {harmful}        # JSONL with column `prompt`; several hundred make the gate decide
+  # harmless: test_harmless.jsonl   # harmless look-alikes: is the model more prudish?
+  task_metric: exact        # exact, numeric, none
+  max_new_tokens: 64
+
+gate:                       # how much worse than the starting model is still acceptable
+  refusal: 0.03
+  over_refusal: 0.05
+  utility: 0.02
+"""
+
+
+def write_recipe(
+    out: Path, *, model: str = "path/to/model", train: str = "train.jsonl", harmful: str = "test_harmful.jsonl", force: bool
+) -> None:
+    """Write the commented recipe.
+
+    Raises:
+        StorageError: the file exists and `force` is not set.
+    """
+    if out.exists() and not force:
+        raise StorageError(f"{out} exists; choose another name with --out, or overwrite it with --force")
+    text = TEMPLATE.format(name=out.name, stem=out.stem, model=model, train=train, harmful=harmful)
+    write_bytes(out, text.encode())

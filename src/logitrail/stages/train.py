@@ -1,0 +1,247 @@
+"""Stages `cache` and `train`: the reference computed once, and one fine-tuning a method, resumed where it was cut."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import TrainerCallback
+
+from logitrail.artifacts import write_jsonl
+from logitrail.errors import LogitrailError, RecipeError
+from logitrail.methods import method
+from logitrail.models.fingerprints import weights_fingerprint
+from logitrail.stages.context import Context
+from logitrail.stages.folder import published, run_stage
+from logitrail.stages.progress import Meter
+from logitrail.stages.tokens import load_tokens, read_prompts, tokens_key
+from logitrail.train import STRConfig, STRTrainer
+from logitrail.train.data import load_chat_rows
+from logitrail.train.trainer import STATE_FILE
+
+_PROBE_PROMPTS = 32
+_LOGGED = ("loss", "ce", "str", "str_distance", "str_weight", "drift", "grad_norm", "learning_rate")
+
+
+def training_defaults() -> dict[str, Any]:
+    """What a run sets where the recipe is silent; everything else is TRL's own default."""
+    on_cpu = not torch.cuda.is_available()
+    return {
+        "logging_steps": 5,
+        "save_strategy": "steps",
+        "save_steps": 50,
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        # TRL asks for bfloat16 and recomputed activations everywhere; on a CPU both cost time and save nothing.
+        **({"bf16": False, "gradient_checkpointing": False, "use_cpu": True} if on_cpu else {}),
+    }
+
+
+def str_config(options: dict[str, Any], *, output_dir: Path, cache_dir: Path, seed: int) -> STRConfig:
+    """The recipe's `training` section as an `STRConfig`.
+
+    Raises:
+        RecipeError: an option does not exist (the nearest is named) or its value cannot work.
+    """
+    known = [field.name for field in dataclasses.fields(STRConfig) if field.init]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            advice = f"did you mean `training.{near[0]}`?" if near else "see TRL's SFTConfig for the options"
+            raise RecipeError(f"unknown key `training.{name}`; {advice}")
+    try:
+        return STRConfig(
+            output_dir=str(output_dir), seed=seed, str_cache_dir=str(cache_dir), **{**training_defaults(), **options}
+        )
+    except LogitrailError:
+        raise
+    except Exception as error:  # transformers checks its own options with several kinds of exception
+        raise RecipeError(f"`training`: {' '.join(str(error).split())[:300]}") from error
+
+
+def method_config(context: Context, name: str) -> STRConfig:
+    """The configuration with which that method trains."""
+    return str_config(
+        method(name).training(dict(context.recipe.training)),
+        output_dir=context.out / "train" / name / "checkpoints",
+        cache_dir=context.out / "cache",
+        seed=context.recipe.seed,
+    )
+
+
+def lora_config(context: Context) -> LoraConfig | None:
+    """The adapter that the recipe asks for, if any."""
+    lora = context.recipe.lora
+    if lora is False:
+        return None
+    modules = lora.target_modules
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        use_dora=lora.use_dora,
+        use_rslora=lora.use_rslora,
+        task_type="CAUSAL_LM",
+    )
+
+
+def build_trainer(context: Context, name: str, *, on_cache_rows: Callable[[int], None] | None = None) -> STRTrainer:
+    """The trainer of that method, ready to train; the reference cache is built or opened on the way."""
+    recipe = context.recipe
+    config = method_config(context, name)
+    data = recipe.data
+    dataset = load_chat_rows(
+        data.train, prompt=data.prompt, response=data.response, system=data.system, limit=data.limit
+    )
+    loaded = context.load_start()
+    tokens = load_tokens(context, loaded.tokenizer)
+    probes = recipe.probes or (recipe.tokens.mine.harmful if recipe.tokens.mine else None)
+    lora = lora_config(context)
+    if lora is not None and recipe.model.adapter is not None:
+        raise RecipeError(
+            "`lora` would put a second adapter on top of `model.adapter`; merge the first into the model, or set "
+            "`lora: false`"
+        )
+    return STRTrainer(
+        loaded.model,
+        config,
+        dataset,
+        safety_tokens=tokens,
+        probe_prompts=read_prompts(probes, _PROBE_PROMPTS) if probes else (),
+        on_cache_rows=on_cache_rows,
+        processing_class=loaded.tokenizer,
+        peft_config=lora,
+    )
+
+
+def _shared_ingredients(context: Context) -> dict[str, Any]:
+    recipe = context.recipe
+    data = recipe.data
+    return {
+        "model": context.model_id,
+        "tokens": tokens_key(context),
+        "data": context.file_hash(data.train),
+        "test": context.file_hash(data.test),
+        "probes": context.file_hash(recipe.probes),
+        "columns": data.model_dump(mode="json", exclude={"train", "test"}),
+        "lora": recipe.lora and recipe.lora.model_dump(mode="json"),
+        "seed": recipe.seed,
+    }
+
+
+def train_key(context: Context, name: str) -> str:
+    """See `Context.key`."""
+    return context.key(
+        "train", method=name, training=method(name).training(dict(context.recipe.training)), **_shared_ingredients(context)
+    )
+
+
+def uses_cache(context: Context) -> bool:
+    """Whether the recipe's reference is the cache."""
+    return context.recipe.training.get("str_reference", "auto") in ("auto", "cache")
+
+
+def cache(context: Context) -> dict[str, Any] | None:
+    """Build the reference cache, unless it is built or the recipe uses none."""
+    if not uses_cache(context):
+        return None
+    folder = context.out / "cache"
+
+    def work() -> dict[str, Any]:
+        with context.progress.meter("reference cache", None) as meter:
+            trainer = build_trainer(context, context.recipe.methods[-1], on_cache_rows=meter.advance)
+        store = trainer.cache
+        assert store is not None
+        size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        return {
+            "rows": store.rows,
+            "positions": store.positions,
+            "bytes": size,
+            "bytes_per_position": size / store.positions,
+            "identity": dataclasses.asdict(store.identity),
+        }
+
+    # The cache's own identity says what its numbers depend on; the key here only has to change at least as often.
+    key = context.key("cache", training=context.recipe.training, **_shared_ingredients(context))
+    summary, _ = run_stage(folder, "cache", key, work, seeds=context.seeds, outputs=("manifest.json",))
+    return summary
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc]
+    """Draws the trainer's steps on a meter."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._shown = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._meter.total(state.max_steps)
+        self.on_step_end(args, state, control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._meter.advance(state.global_step - self._shown)
+        self._shown = state.global_step
+
+
+def train(context: Context, name: str) -> dict[str, Any]:
+    """Train with one method, unless it is trained; an interrupted training goes on from its last whole checkpoint."""
+    folder = context.out / "train" / name
+
+    def work() -> dict[str, Any]:
+        with context.progress.meter(f"training {name}", None) as meter:
+            trainer = build_trainer(context, name)
+            trainer.add_callback(_Steps(meter))
+            checkpoint = last_whole_checkpoint(Path(trainer.args.output_dir))
+            if checkpoint is not None:
+                context.progress.note(f"training {name} goes on from {checkpoint.name}")
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        held_out_loss = None
+        data = context.recipe.data
+        if data.test is not None:
+            with context.progress.meter(f"held-out loss of {name}", None):
+                test = load_chat_rows(
+                    data.test, prompt=data.prompt, response=data.response, system=data.system, limit=data.test_limit
+                )
+                held_out_loss = trainer.evaluate(test)["eval_loss"]
+        history = [entry for entry in trainer.state.log_history if "loss" in entry]
+        write_jsonl(
+            folder / "log.jsonl",
+            ({"step": entry["step"], **{key: entry[key] for key in _LOGGED if key in entry}} for entry in history),
+        )
+        with published(folder / "model") as place:
+            trainer.save_model(str(place))
+        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+        last = history[-1] if history else {}
+        return {
+            "method": name,
+            "steps": trainer.state.global_step,
+            "reference": trainer.reference_name,
+            "held_out_loss": held_out_loss,
+            "final": {key: last[key] for key in _LOGGED if key in last},
+            "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+            "weights": weights_fingerprint(trainer.model),
+            "adapter": context.recipe.lora is not False,
+        }
+
+    summary, _ = run_stage(
+        folder, "train", train_key(context, name), work, seeds=context.seeds, outputs=("model", "log.jsonl")
+    )
+    return summary
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; those cut short are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    whole = [path for path in found if (path / STATE_FILE).exists()]
+    for path in found:
+        if path not in whole:
+            shutil.rmtree(path)
+    return whole[-1] if whole else None
