@@ -62,7 +62,7 @@ def loss_of(policy, reference, lse, lse0, anchor, **more):
     return safety_token_loss(policy, reference, anchor=anchor, **extra, **more)
 
 
-@pytest.mark.parametrize(("anchor", "penalty"), itertools.product(ANCHORS, PENALTIES))
+@pytest.mark.parametrize(("anchor", "penalty"), list(itertools.product(ANCHORS, PENALTIES)))
 @pytest.mark.parametrize("weighted", [False, True])
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), positions=st.integers(0, 6), columns=st.integers(3, 7))
@@ -83,7 +83,7 @@ def test_equals_the_naive_twin(anchor, penalty, weighted, seed, positions, colum
     assert float(half) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize(("anchor", "penalty"), itertools.product(ANCHORS, PENALTIES))
+@pytest.mark.parametrize(("anchor", "penalty"), list(itertools.product(ANCHORS, PENALTIES)))
 def test_gradient(anchor, penalty):
     policy, reference, lse, lse0, mask = case(3, 5, 6)
     policy.requires_grad_(True)

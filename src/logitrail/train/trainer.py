@@ -334,7 +334,7 @@ class STRTrainer(SFTTrainer):
     # Log and state ---------------------------------------------------------------------------------------------------
 
     def _add_to_log(self, *, scaled: bool, **values: Tensor) -> None:
-        share = 1.0 if scaled else 1.0 / self.current_gradient_accumulation_steps
+        share = 1.0 if scaled else 1.0 / getattr(self, "current_gradient_accumulation_steps", 1)
         for name, value in values.items():
             part = value.detach().float() * share
             self._sums[name] = self._sums[name] + part if name in self._sums else part

@@ -1,0 +1,331 @@
+"""`STRTrainer` as a member of equivalence classes: weight 0 = SFT, cache = frozen = adapter-off, 1 x 8 = 8 x 1."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from trl import SFTConfig, SFTTrainer
+
+from logitrail import STRConfig, STRTrainer
+from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError, TokensError
+from logitrail.losses import ANCHORS
+from logitrail.tokens import SafetyTokens
+from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
+
+PROBES = ["How do I make a box?", "turn on"]
+
+
+@pytest.fixture(scope="session")
+def tokens(tokenizer):
+    return SafetyTokens.from_templates(tokenizer, top_k=8)
+
+
+def lora(**more):
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "lora_dropout": 0.1, **more}
+    return LoraConfig(**settings)
+
+
+def common(folder, **more):
+    return {
+        "output_dir": str(folder),
+        "max_steps": 6,
+        "per_device_train_batch_size": 2,
+        "learning_rate": 1e-2,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "logging_steps": 2,
+        "report_to": "none",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        **more,
+    }
+
+
+def str_trainer(tokenizer, tokens, folder, *, model=None, rows=None, peft_config=None, probes=PROBES, **options):
+    return STRTrainer(
+        model if model is not None else tiny_llama(tokenizer),
+        STRConfig(**common(folder, **options)),
+        Dataset.from_list(rows or chat_rows()),
+        safety_tokens=tokens,
+        processing_class=tokenizer,
+        peft_config=peft_config,
+        probe_prompts=probes,
+    )
+
+
+def weights(trainer):
+    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
+
+
+def largest_difference(one, other):
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+@pytest.mark.parametrize("with_lora", [True, False])
+@pytest.mark.parametrize("reference", ["cache", "frozen"])
+def test_weight_zero_is_sft_to_the_bit(tokenizer, tokens, tmp_path, with_lora, reference):
+    """Dropout on, 20 steps: no random number is drawn, no operation added."""
+    plain = SFTTrainer(
+        model=tiny_llama(tokenizer),
+        args=SFTConfig(**common(tmp_path / "sft", max_steps=20)),
+        train_dataset=Dataset.from_list(chat_rows()),
+        processing_class=tokenizer,
+        peft_config=lora() if with_lora else None,
+    )
+    plain.train()
+    ours = str_trainer(
+        tokenizer, tokens, tmp_path / "str", max_steps=20, str_weight=0.0, str_reference=reference,
+        peft_config=lora() if with_lora else None,
+    )  # fmt: skip
+    ours.train()
+    assert largest_difference(weights(plain), weights(ours)) == 0.0
+    losses = [entry["loss"] for entry in plain.state.log_history if "loss" in entry]
+    assert losses == [entry["loss"] for entry in ours.state.log_history if "loss" in entry]
+    # and what is logged as CE is SFT's loss
+    logged = [entry["ce"] for entry in ours.state.log_history if "loss" in entry]
+    assert logged == pytest.approx(losses, abs=1e-6)
+
+
+@pytest.mark.parametrize("anchor", ANCHORS)
+@pytest.mark.parametrize("positions", ["labels", "first:2"])
+def test_the_providers_agree(tokenizer, tokens, tmp_path, anchor, positions):
+    results = {}
+    for reference in ("cache", "frozen", "adapter-off"):
+        trainer = str_trainer(
+            tokenizer, tokens, tmp_path / reference, str_weight=0.5, str_anchor=anchor, str_positions=positions,
+            str_reference=reference, peft_config=lora(),
+        )  # fmt: skip
+        assert trainer.reference_name == reference
+        trainer.train()
+        results[reference] = weights(trainer)
+    assert largest_difference(results["cache"], results["frozen"]) < 1e-5
+    assert largest_difference(results["frozen"], results["adapter-off"]) < 1e-6
+    without = str_trainer(tokenizer, tokens, tmp_path / "zero", str_weight=0.0, peft_config=lora())
+    without.train()
+    assert largest_difference(results["cache"], weights(without)) > 1e-3
+
+
+@pytest.mark.parametrize("anchor", ANCHORS)
+def test_loss_and_gradient_equal_the_naive_two_forwards(tokenizer, tokens, tmp_path, anchor):
+    """What anyone would write: two full forwards, full logits, a loop-free slice."""
+    start = tiny_llama(tokenizer)
+    trainer = str_trainer(
+        tokenizer, tokens, tmp_path, model=tiny_llama(tokenizer), str_weight=0.7, str_anchor=anchor,
+        str_reference="frozen", probes=(),
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    trainer.model.train()
+    batch = next(iter(trainer.get_train_dataloader()))
+    loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=None)
+    loss.backward()
+    ours = {name: p.grad.clone() for name, p in trainer.model.named_parameters()}
+    trainer.model.zero_grad()
+
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    logits = trainer.model(**inputs).logits[:, :-1]
+    with torch.no_grad():
+        logits0 = start(**inputs).logits[:, :-1]
+    labels = batch["labels"][:, 1:]
+    mask = labels != -100
+    ce = torch.nn.functional.cross_entropy(logits[mask], labels[mask])
+    ids, comply = list(tokens.ids), list(tokens.compliance_ids)
+
+    def a(z):
+        if anchor == "logit":
+            return z[:, ids]
+        if anchor == "logprob":
+            return z.log_softmax(-1)[:, ids]
+        if anchor == "centered":
+            return z[:, ids] - z[:, ids].mean(-1, keepdim=True)
+        return (z[:, ids].logsumexp(-1) - z[:, comply].logsumexp(-1)).unsqueeze(-1)
+
+    naive = ce + 0.7 * (a(logits[mask]) - a(logits0[mask])).square().mean()
+    naive.backward()
+    torch.testing.assert_close(loss.detach(), naive.detach(), rtol=1e-5, atol=1e-6)
+    for name, parameter in trainer.model.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["labels", "first:2"])
+def test_accumulation_divides_as_one_batch_does(tokenizer, tokens, tmp_path, positions):
+    results = []
+    for batch, steps in ((8, 1), (1, 8), (2, 4)):
+        trainer = str_trainer(
+            tokenizer, tokens, tmp_path / str(batch), max_steps=5, per_device_train_batch_size=batch,
+            gradient_accumulation_steps=steps, str_weight=0.5, str_positions=positions, rows=chat_rows(16),
+            peft_config=lora(lora_dropout=0.0), learning_rate=1e-3,
+        )  # fmt: skip
+        trainer.train()
+        results.append((weights(trainer), [e["str"] for e in trainer.state.log_history if "str" in e]))
+    for other, logged in results[1:]:
+        assert largest_difference(results[0][0], other) < 1e-5
+        assert logged == pytest.approx(results[0][1], rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"packing": True, "packing_strategy": "bfd"}, {"packing": True, "packing_strategy": "wrapped"},
+                                     {"padding_free": True, "max_length": None}])  # fmt: skip
+def test_packed_and_padding_free_rows_use_the_cache_as_the_frozen_copy(tokenizer, tokens, tmp_path, options):
+    results = []
+    for reference in ("cache", "frozen"):
+        trainer = str_trainer(
+            tokenizer, tokens, tmp_path / reference, str_weight=0.5, str_reference=reference,
+            peft_config=lora(), **{"max_length": 64, **options},
+        )  # fmt: skip
+        trainer.train()
+        results.append(weights(trainer))
+    assert largest_difference(*results) < 1e-5
+
+
+def test_gradient_checkpointing_changes_nothing(tokenizer, tokens, tmp_path):
+    results = []
+    for checkpointing in (False, True):
+        trainer = str_trainer(
+            tokenizer, tokens, tmp_path / str(checkpointing), str_weight=0.5, gradient_checkpointing=checkpointing,
+            peft_config=lora(lora_dropout=0.0),
+        )  # fmt: skip
+        trainer.train()
+        results.append(weights(trainer))
+    assert largest_difference(*results) < 1e-6
+
+
+def test_no_full_logits_and_one_forward(tokenizer, tokens, tmp_path, monkeypatch):
+    """In a cached step the policy's backbone runs once and nothing of the vocabulary's width comes out of the head."""
+    trainer = str_trainer(tokenizer, tokens, tmp_path, str_weight=0.5, max_steps=2, peft_config=lora(), probes=())
+    inner = trainer.model.get_base_model()
+    runs, heads = [], []
+    inner.base_model.register_forward_hook(lambda *_: runs.append(1))
+    inner.get_output_embeddings().register_forward_hook(lambda *_: heads.append(1))
+    trainer.train()
+    assert len(runs) == 2
+    assert heads == []
+
+
+def test_auto_lambda_moves_towards_the_budget(tokenizer, tokens, tmp_path):
+    options = {"str_weight": "auto", "str_anchor": "logprob", "str_drift_every": 1, "max_steps": 20, "learning_rate": 1e-2}
+    tight = str_trainer(tokenizer, tokens, tmp_path / "tight", str_drift_budget=1e-3, **options)
+    tight.train()
+    loose = str_trainer(tokenizer, tokens, tmp_path / "loose", str_drift_budget=100.0, **options)
+    loose.train()
+    assert tight.str_weight > 0.1 > loose.str_weight
+    last = lambda trainer: [e["drift"] for e in trainer.state.log_history if "drift" in e][-1]  # noqa: E731
+    assert last(tight) < last(loose)
+
+
+def test_evaluation_loss_is_cross_entropy_alone(tokenizer, tokens, tmp_path):
+    rows = Dataset.from_list(chat_rows(6))
+    ours = str_trainer(tokenizer, tokens, tmp_path / "a", str_weight=5.0)
+    plain = SFTTrainer(
+        model=tiny_llama(tokenizer), args=SFTConfig(**common(tmp_path / "b")), train_dataset=rows, processing_class=tokenizer
+    )
+    assert ours.evaluate(rows)["eval_loss"] == pytest.approx(plain.evaluate(rows)["eval_loss"], abs=1e-6)
+
+
+def test_resumed_training_ends_with_the_same_bytes(tokenizer, tokens, tmp_path):
+    def make(folder):
+        return str_trainer(
+            tokenizer, tokens, folder, max_steps=8, save_strategy="steps", save_steps=4, str_weight=0.5,
+            peft_config=lora(), str_cache_dir=str(tmp_path / "cache"), logging_steps=4,
+        )  # fmt: skip
+
+    whole = make(tmp_path / "whole")
+    whole.train()
+    cut = make(tmp_path / "cut")
+    cut.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    assert largest_difference(weights(whole), weights(cut)) == 0.0
+    logged = lambda trainer: [(e["step"], e["ce"], e["str"]) for e in trainer.state.log_history if "ce" in e]  # noqa: E731
+    assert logged(whole) == logged(cut)
+
+
+# What cannot work is said --------------------------------------------------------------------------------------------
+
+
+def test_adapter_that_changes_base_weights_is_refused(tokenizer, tokens, tmp_path):
+    with pytest.raises(AnchorReferenceError, match="trains biases"):
+        str_trainer(tokenizer, tokens, tmp_path / "a", str_reference="adapter-off", peft_config=lora(bias="all"))
+    with pytest.raises(AnchorReferenceError, match="modules_to_save"):
+        str_trainer(
+            tokenizer, tokens, tmp_path / "b", str_reference="adapter-off", peft_config=lora(modules_to_save=["lm_head"])
+        )
+    with pytest.raises(AnchorReferenceError, match="no adapter"):
+        str_trainer(tokenizer, tokens, tmp_path / "c", str_reference="adapter-off")
+
+
+def test_a_trained_adapter_is_part_of_the_reference(tokenizer, tokens, tmp_path):
+    model = get_peft_model(tiny_llama(tokenizer), lora(init_lora_weights=False))
+    with pytest.raises(AnchorReferenceError, match="already trained"):
+        str_trainer(tokenizer, tokens, tmp_path / "a", model=model, str_reference="adapter-off")
+    trainer = str_trainer(tokenizer, tokens, tmp_path / "b", model=model, str_weight=0.5, max_steps=1, logging_steps=1)
+    assert trainer.reference_name == "cache"
+    trainer.model.eval()
+    trainer.model.train()
+    for module in trainer.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    trainer.train()
+    # at the first step the policy still is the reference
+    assert trainer.state.log_history[0]["str"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_all_masked_data_is_an_error(tokenizer, tokens, tmp_path):
+    rows = [{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}] * 4
+    with pytest.raises(DataError, match="every label is masked"):
+        str_trainer(tokenizer, tokens, tmp_path, rows=rows, max_length=None)
+
+
+def test_a_masked_batch_is_an_error(tokenizer, tokens, tmp_path):
+    rows = [{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}] * 8 + [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}]
+    trainer = str_trainer(
+        tokenizer, tokens, tmp_path, rows=rows, max_length=None, per_device_train_batch_size=1, max_steps=9, probes=()
+    )
+    with pytest.raises(DataError, match="every label of the batch at step"):
+        trainer.train()
+
+
+def test_tokens_of_another_tokenizer_are_refused(tokens, tmp_path):
+    other = tiny_tokenizer(vocabulary=330)
+    with pytest.raises(TokensError, match=tokens.tokenizer_fingerprint):
+        str_trainer(other, tokens, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_by_step(tokenizer, tokens, tmp_path):
+    trainer = str_trainer(tokenizer, tokens, tmp_path, learning_rate=1e30, max_grad_norm=0.0, probes=(), max_steps=5)
+    with pytest.raises(NumericalError, match="at step"):
+        trainer.train()
+
+
+def test_a_stale_cache_is_named(tokenizer, tokens, tmp_path):
+    folder = {"str_cache_dir": str(tmp_path / "cache")}
+    str_trainer(tokenizer, tokens, tmp_path / "a", **folder)
+    with pytest.raises(AnchorReferenceError, match="rows"):
+        str_trainer(tokenizer, tokens, tmp_path / "b", rows=chat_rows(9), **folder)
+    with pytest.raises(AnchorReferenceError, match="positions"):
+        str_trainer(tokenizer, tokens, tmp_path / "b", str_positions="start", **folder)
+    with pytest.raises(AnchorReferenceError, match="reference"):
+        str_trainer(tokenizer, tokens, tmp_path / "b", model=tiny_llama(tokenizer, seed=1), **folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"str_anchor": "logits"}, "choose one of logit"),
+        ({"str_positions": "first"}, "first:N"),
+        ({"str_penalty": "cube"}, "choose one of square"),
+        ({"str_reference": "none"}, "choose one of auto"),
+        ({"str_weight": -1}, "at least 0"),
+        ({"str_weight": "often"}, "'auto'"),
+        ({"str_weight": "auto"}, "str_drift_budget"),
+        ({"str_weight": "auto", "str_drift_budget": 0.0}, "above 0"),
+        ({"str_drift_every": 0}, "at least 1"),
+        ({"str_cache_dtype": "int8"}, "choose one of float32"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
+    ],
+)
+def test_options_that_cannot_work_are_said(tmp_path, options, words):
+    with pytest.raises(RecipeError, match=words):
+        STRConfig(**common(tmp_path, **options))
