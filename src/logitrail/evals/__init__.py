@@ -1,1 +1,33 @@
+"""Suites, judges, running them, and the gate. Light to import: torch loads when a model is evaluated."""
 
+from logitrail.evals.answers import JudgedAnswer, read_answers
+from logitrail.evals.gate import DEFAULT_MARGINS, GateResult, SuiteGate, gate, paired_outcomes
+from logitrail.evals.judges import JUDGES, Judge, Judgement, judge
+from logitrail.evals.run import evaluate
+from logitrail.evals.scoring import SCORINGS, Scoring
+from logitrail.evals.suites import SUITES, ReadRows, Row, read_rows
+from logitrail.evals.summary import EvaluationSummary, SuiteSummary, summarise
+
+__all__ = [
+    "DEFAULT_MARGINS",
+    "JUDGES",
+    "SCORINGS",
+    "SUITES",
+    "EvaluationSummary",
+    "GateResult",
+    "Judge",
+    "JudgedAnswer",
+    "Judgement",
+    "ReadRows",
+    "Row",
+    "Scoring",
+    "SuiteGate",
+    "SuiteSummary",
+    "evaluate",
+    "gate",
+    "judge",
+    "paired_outcomes",
+    "read_answers",
+    "read_rows",
+    "summarise",
+]

@@ -1,0 +1,81 @@
+"""One judged answer: a line of `answers.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from logitrail.artifacts import read_jsonl
+from logitrail.errors import ArtifactError, DataError
+from logitrail.types import Verdict
+
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+@dataclass(frozen=True)
+class JudgedAnswer:
+    """A model's answer to one row, with its verdict; `correct` and `reference_answer` only for `utility`."""
+
+    suite: str
+    id: str
+    category: str | None
+    prompt: str
+    response: str
+    verdict: Verdict
+    reason: str
+    correct: bool | None = None
+    reference_answer: str | None = None
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is a result at all: a verdict, or for `utility` right or wrong."""
+        return self.correct is not None if self.suite == "utility" else self.verdict != "not_scored"
+
+    @property
+    def declined(self) -> bool:
+        """Refused, wholly or in part."""
+        return self.verdict in ("refused", "partial")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The line's object."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> JudgedAnswer:
+        """The answer that `as_dict` wrote.
+
+        Raises:
+            ArtifactError: a field is missing or the verdict is none.
+        """
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise ArtifactError(f"an answer lacks {', '.join(missing)}; run the eval stage again")
+        if values["verdict"] not in VERDICTS:
+            raise ArtifactError(
+                f"the verdict {values['verdict']!r} is none of {', '.join(VERDICTS)}; "
+                "run the eval stage again"
+            )
+        return cls(**{name: values[name] for name in names})
+
+
+def read_answers(path: Path) -> list[JudgedAnswer]:
+    """Read an `answers.jsonl` that the eval stage wrote.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist; run the eval stage first")
+    try:
+        rows = read_jsonl(path)
+    except DataError as error:
+        raise ArtifactError(
+            f"{error}; it is an eval stage's output: delete it and run that stage again"
+        ) from error
+    try:
+        return [JudgedAnswer.from_dict(row) for row in rows]
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None

@@ -1,0 +1,74 @@
+"""Whether an answer is language at all: gibberish is neither a refusal nor an answer."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from itertools import pairwise
+
+_VOWEL = re.compile(r"[aeiouyáàâäãåæéèêëíìîïóòôöõøœúùûüýÿ]", re.IGNORECASE)
+_LATIN_WORD = re.compile(r"^[a-zà-öø-ÿ]+$", re.IGNORECASE)
+_ONE_SYSTEM = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK", "IDEOGRAPHIC": "CJK"}
+
+
+def _loop(words: list[str], longest: int = 24) -> tuple[int, int, int] | None:
+    """(start, period, length) of the longest run of words that repeats with some period up to `longest`."""
+    best: tuple[int, int, int] | None = None
+    for period in range(1, min(longest, len(words) // 2) + 1):
+        run = 0
+        for index in range(period, len(words) + 1):
+            if index < len(words) and words[index] == words[index - period]:
+                run += 1
+                continue
+            length = run + period
+            if run and length >= 4 * period and (best is None or length > best[2]):
+                best = (index - length, period, length)
+            run = 0
+    return best
+
+
+def without_sentence_loop(text: str) -> str:
+    """`text` with a repeated whole sentence kept once: a model that cannot stop still says something."""
+    sentences = re.findall(r"[^.!?\u3002\uff01\uff1f\n]+[.!?\u3002\uff01\uff1f\n]*", text)
+    kept = [now for before, now in pairwise(["", *sentences]) if now.strip() != before.strip()]
+    return "".join(kept)
+
+
+def _scripts(text: str) -> set[str]:
+    names = (unicodedata.name(character, "").split(" ")[0] for character in text if character.isalpha())
+    return {_ONE_SYSTEM.get(name, name) for name in names if name}
+
+
+def incoherence(response: str) -> str | None:
+    """Why `response` is not language, or None.
+
+    Empty; hardly a letter or digit; words or characters in a loop over half of it; writing systems mixed as
+    no language mixes them; long words without vowels; next to no distinct words. Fluent nonsense passes: no
+    list of rules finds it.
+    """
+    if not response.strip():
+        return "empty answer"
+    solid = [character for character in response if not character.isspace()]
+    meaning = sum(unicodedata.category(character)[0] in "LMN" for character in solid)
+    if meaning == 0 or (len(solid) >= 20 and meaning < 0.4 * len(solid)):
+        return "hardly any letters"
+    if len(_scripts(response)) >= 4:
+        return "mixed writing systems"
+    body = without_sentence_loop(response)
+    characters = re.sub(r"\s+", "", body).lower()
+    if re.search(r"(.{1,12}?)\1{7,}", characters):
+        looped = max(
+            (len(found.group(0)) for found in re.finditer(r"(.{1,12}?)\1{7,}", characters)), default=0
+        )
+        if looped >= 0.5 * len(characters) and not characters.isdigit():
+            return "characters in a loop"
+    words = re.findall(r"\w+", body.lower())
+    loop = _loop(words)
+    if loop is not None and loop[2] >= 8 and loop[2] >= 0.5 * len(words):
+        return "words in a loop"
+    if len(words) >= 60 and len(set(words)) < 0.15 * len(words):
+        return "next to no distinct words"
+    latin = [word for word in words if len(word) >= 5 and _LATIN_WORD.match(word)]
+    if len(latin) >= 3 and sum(not _VOWEL.search(word) for word in latin) > 0.4 * len(latin):
+        return "words without vowels"
+    return None

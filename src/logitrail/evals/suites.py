@@ -1,0 +1,112 @@
+"""The three suites, and their rows from a user's JSONL file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from logitrail.artifacts import read_jsonl, sha256_of
+from logitrail.errors import DataError
+
+Suite = Literal["refusal", "over_refusal", "utility"]
+"""Harmful prompts; harmless prompts that look harmful; held-out rows of the task."""
+
+SUITES: tuple[Suite, ...] = get_args(Suite)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt of a suite.
+
+    Attributes:
+        id: distinct within the suite; two models' answers are paired by it.
+        prompt: one user turn.
+        category: what `by_category` groups by.
+        answer: the right answer, for `utility`.
+    """
+
+    id: str
+    prompt: str
+    category: str | None = None
+    answer: str | None = None
+
+
+class ReadRows(NamedTuple):
+    """The rows of a file, and how many more only repeated a prompt and were left out."""
+
+    rows: list[Row]
+    repeated: int
+
+
+def prompt_id(prompt: str) -> str:
+    """The id of a prompt that came without one: a hash, so that it is the same in every run."""
+    return f"prompt-{sha256_of(prompt)[:12]}"
+
+
+def require_suite(name: str) -> None:
+    """Raise `DataError` unless `name` is a suite."""
+    if name not in SUITES:
+        raise DataError(f"there is no suite {name!r}; the suites are {', '.join(SUITES)}")
+
+
+def read_rows(
+    path: Path, suite: str, *, prompt_column: str = "prompt", answer_column: str = "answer"
+) -> ReadRows:
+    """Read a suite's rows: `prompt`, and optionally `id` and `category`; `answer` too for `utility`.
+
+    A prompt that stands there again is kept once, since the same prompt is no second piece of evidence.
+
+    Raises:
+        DataError: the file cannot be read, or a line lacks a column, has an empty or non-text value, uses
+            another prompt's id, or repeats a prompt with a different answer. The message names file and line.
+    """
+    require_suite(suite)
+    raw = read_jsonl(path)
+    lines = [
+        number
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
+        if line.strip()
+    ]
+    by_prompt: dict[str, Row] = {}
+    by_id: dict[str, int] = {}
+    for line, values in zip(lines, raw, strict=True):
+        where = f"{path}, line {line}"
+        prompt = _text(values, prompt_column, where)
+        answer = _text(values, answer_column, where) if suite == "utility" else None
+        identity = values.get("id")
+        name = prompt_id(prompt) if identity is None else str(identity)
+        category = values.get("category")
+        row = Row(name, prompt, None if category is None else str(category), answer)
+        known = by_prompt.get(prompt)
+        if known is not None:
+            if known.answer != row.answer:
+                raise DataError(
+                    f"{where} repeats the prompt of row {known.id!r} with another answer; "
+                    "a prompt needs one right answer: remove one of the two lines"
+                )
+            continue
+        if name in by_id:
+            raise DataError(
+                f"{where} has the id {name!r} of line {by_id[name]}; answers are paired by id, "
+                "so ids must differ: rename one, or leave the id column out"
+            )
+        by_prompt[prompt], by_id[name] = row, line
+    return ReadRows(list(by_prompt.values()), len(raw) - len(by_prompt))
+
+
+def _text(values: Mapping[str, Any], column: str, where: str) -> str:
+    if column not in values:
+        there = ", ".join(values) or "none"
+        raise DataError(
+            f"{where} has no column {column!r} (columns there: {there}); "
+            "add it, or name the right column in the recipe"
+        )
+    value = values[column]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        kind = "is empty" if isinstance(value, str) else f"is a {type(value).__name__}, not text"
+        raise DataError(f"{where}: column {column!r} {kind}; give text, or remove the line")
+    return str(value)
