@@ -1,0 +1,67 @@
+"""Every way in which a command can end, as one line on standard error and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from logitrail.errors import LogitrailError
+
+INTERRUPTED, TERMINATED, BUG = 130, 143, 70
+TRACEBACK = "LOGITRAIL_TRACEBACK"
+_DISK_FULL = ("no space left on device", "disk quota exceeded", "pytorchstreamwriter failed writing")
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised where the program stands, so that temporary files are cleaned up."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Run `work` and return its exit code; whatever it raises becomes one line and a code that is not 0.
+
+    2: bad input; 4: numbers that are not finite; 130: Ctrl-C; 143: SIGTERM; 70: a bug of ours.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return work()
+    except LogitrailError as error:
+        return _say(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _say("interrupted; the same command goes on where it stopped", INTERRUPTED)
+    except _Terminated:
+        return _say("terminated; the same command goes on where it stopped", TERMINATED)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except MemoryError:
+        return _say("out of memory; use a smaller batch size, a smaller model, or a larger machine", 2)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise  # a programmer asked to see it
+        text = " ".join(str(error).split())
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or any(words in text.lower() for words in _DISK_FULL):
+            return _say(
+                "no space is left on the disk; free some or choose another `out`, and run the same command again", 2
+            )
+        if "out of memory" in text.lower():
+            return _say("out of memory on the device; lower the batch size or max_length, or train with `lora`", 2)
+        return _say(
+            f"unexpected {type(error).__name__}: {text[:300]}; this is a fault of logitrail or of a library under it: "
+            f"set {TRACEBACK}=1 and run again to see where",
+            BUG,
+        )
+
+
+def _say(text: str, code: int) -> int:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    return code

@@ -1,0 +1,344 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from logitrail import __version__
+from logitrail.cli.errors import guarded
+
+if TYPE_CHECKING:
+    from logitrail.stages.context import Context
+
+app = typer.Typer(
+    name="logitrail",
+    help="Fine-tune an aligned chat model on your own data, keep its refusals, and decide with numbers whether to release.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file (`logitrail init` writes one).")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")]
+MethodName = Annotated[str | None, typer.Option("--method", help="Only this method of the recipe.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"logitrail {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _context(recipe: Path) -> Context:
+    # The recipe is read before anything heavy loads: a typing error answers at once.
+    from logitrail.config import load_recipe
+
+    content = load_recipe(recipe)
+    from logitrail.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    from logitrail.cli.progress import StderrProgress
+    from logitrail.stages.context import Context
+
+    return Context(content, StderrProgress())
+
+
+def _methods(context: Context, only: str | None) -> list[str]:
+    from logitrail.errors import RecipeError
+    from logitrail.methods import method
+
+    if only is None:
+        return list(context.recipe.methods)
+    method(only)
+    if only not in context.recipe.methods:
+        raise RecipeError(f"the recipe's methods are {', '.join(context.recipe.methods)}, not {only}; add it there")
+    return [only]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of everything that the demo writes.")] = Path("logitrail-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the fine-tunings.")] = 0,
+    json: Json = False,
+) -> None:
+    """The whole path on the embedded model: tokens, cache, SFT beside STR, evaluation, gate, report. No network."""
+    from logitrail.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    from logitrail.cli.progress import StderrProgress
+    from logitrail.demo.recipe import demo_recipe
+    from logitrail.stages.context import Context
+
+    _run(Context(demo_recipe(out, seed=seed), StderrProgress()), json)
+
+
+@app.command()
+def init(
+    out: Annotated[Path, typer.Option(help="Where the recipe goes.")] = Path("recipe.yaml"),
+    model: Annotated[str, typer.Option(help="Folder or Hub name of the aligned chat model.")] = "path/to/model",
+    train: Annotated[str, typer.Option(help="JSONL with the task to learn.")] = "train.jsonl",
+    harmful: Annotated[str, typer.Option(help="JSONL with harmful prompts to test on.")] = "test_harmful.jsonl",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a commented recipe for your own model and data."""
+    from logitrail.cli.show import as_json
+    from logitrail.stages.init import write_recipe
+
+    write_recipe(out, model=model, train=train, harmful=harmful, force=force)
+    if json:
+        as_json({"recipe": str(out)})
+    else:
+        typer.echo(f"wrote {out}; next: edit it, then `logitrail doctor {out}` and `logitrail run {out}`")
+
+
+@app.command()
+def doctor(recipe: RecipePath, json: Json = False) -> None:
+    """Check model, tokenizer, template, head, data, disk and memory before hours are spent. Writes nothing."""
+    context = _context(recipe)
+    from logitrail.cli.show import as_json, table
+    from logitrail.stages.doctor import doctor as look
+
+    findings = look(context)
+    if json:
+        as_json([{"subject": f.subject, "level": f.level, "text": f.text} for f in findings])
+    else:
+        table("doctor", ("what", "", "found"), [(f.subject, f.level, f.text) for f in findings])
+    errors = [finding for finding in findings if finding.level == "error"]
+    if errors:
+        from logitrail.errors import RecipeError
+
+        raise RecipeError(f"{len(errors)} of {len(findings)} checks failed, first {errors[0].subject}: {errors[0].text}")
+
+
+@app.command()
+def run(recipe: RecipePath, json: Json = False) -> None:
+    """All stages in order: tokens, cache, train, eval, gate, report. Done stages are skipped, a cut one resumes."""
+    _run(_context(recipe), json)
+
+
+def _run(context: Context, json: bool) -> None:
+    from logitrail.cli.show import as_json, run_tables
+    from logitrail.stages.run import run as run_all
+
+    summary = run_all(context)
+    if json:
+        as_json(summary)
+    else:
+        run_tables(summary)
+        typer.echo(f"report: {context.out / 'report' / 'report.html'}")
+
+
+@app.command()
+def tokens(recipe: RecipePath, json: Json = False) -> None:
+    """Find the safety tokens and show where each came from and how it scored."""
+    context = _context(recipe)
+    from logitrail.cli.show import as_json, number, table
+    from logitrail.stages.folder import only_writer
+    from logitrail.stages.tokens import FILE
+    from logitrail.stages.tokens import tokens as find
+
+    with only_writer(context.out):
+        summary = find(context)
+    if json:
+        as_json(summary)
+        return
+    rows = summary["tokens"]
+    names = list(dict.fromkeys(name for row in rows for name in (row["scores"] or {})))
+    table(
+        f"{len(rows)} safety tokens",
+        ("id", "token", "from", *names),
+        [
+            (
+                str(row["id"]),
+                repr(row["text"]),
+                ", ".join(row["sources"]),
+                *(number((row["scores"] or {}).get(name)) for name in names),
+            )
+            for row in rows
+        ],
+        right=(0, *range(3, 3 + len(names))),
+    )
+    typer.echo(f"wrote {context.out / 'tokens' / FILE}")
+
+
+@app.command()
+def cache(recipe: RecipePath, json: Json = False) -> None:
+    """Compute the reference's logits of the safety tokens once; training then needs no reference model."""
+    context = _context(recipe)
+    from logitrail.cli.show import as_json
+    from logitrail.stages.folder import only_writer
+    from logitrail.stages.tokens import tokens as find
+    from logitrail.stages.train import cache as build
+
+    with only_writer(context.out):
+        find(context)
+        summary = build(context)
+    if json:
+        as_json(summary)
+    elif summary is None:
+        typer.echo("the recipe's training.str_reference uses no cache")
+    else:
+        typer.echo(
+            f"{summary['positions']} positions of {summary['rows']} rows in {summary['bytes'] / 2**20:.2f} MiB "
+            f"({summary['bytes_per_position']:.1f} bytes a position): {context.out / 'cache'}"
+        )
+
+
+@app.command()
+def train(recipe: RecipePath, method: MethodName = None, json: Json = False) -> None:
+    """Fine-tune with each method of the recipe; an interrupted training resumes."""
+    context = _context(recipe)
+    from logitrail.cli.show import as_json, number, table
+    from logitrail.stages.folder import only_writer
+    from logitrail.stages.tokens import tokens as find
+    from logitrail.stages.train import train as fit
+
+    with only_writer(context.out):
+        names = _methods(context, method)
+        find(context)
+        summaries = {name: fit(context, name) for name in names}
+    if json:
+        as_json(summaries)
+        return
+    table(
+        "training (last logged step)",
+        ("method", "steps", "ce", "str", "lambda", "drift", "held-out loss", "seconds"),
+        [
+            (
+                name,
+                str(of["steps"]),
+                *(number(of["final"].get(key), ".4g") for key in ("ce", "str", "str_weight", "drift")),
+                number(of["held_out_loss"], ".4f"),
+                number(of["seconds"], ".1f"),
+            )
+            for name, of in summaries.items()
+        ],
+        right=range(1, 8),
+    )
+    typer.echo(f"models: {', '.join(str(context.out / 'train' / name / 'model') for name in summaries)}")
+
+
+@app.command(name="eval")
+def evaluate(
+    recipe: RecipePath,
+    model: Annotated[str | None, typer.Option("--model", help="Only this one: base, or a method's name.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure refusals, over-refusals and the task for the starting model and each trained one."""
+    context = _context(recipe)
+    from logitrail.cli.show import as_json, rate, table
+    from logitrail.stages.evaluate import BASE, evaluation, model_names
+    from logitrail.stages.folder import only_writer
+
+    names = model_names(context.recipe) if model is None else [model if model == BASE else _methods(context, model)[0]]
+    with only_writer(context.out):
+        summaries = {name: evaluation(context, name) for name in names}
+    if json:
+        as_json(summaries)
+        return
+    table(
+        "evaluation (95% intervals)",
+        ("model", "suite", "rate", "n", "not scored"),
+        [
+            (name, suite, rate(of["rate"]), str(of["rate"]["n"]), str(of["not_scored"]))
+            for name, summary in summaries.items()
+            for suite, of in summary["suites"].items()
+        ],
+        right=(3, 4),
+    )
+
+
+@app.command()
+def gate(recipe: RecipePath, method: MethodName = None, json: Json = False) -> None:
+    """Decide whether a trained model may be released. Exit 0 pass, 1 fail, 3 inconclusive."""
+    context = _context(recipe)
+    from logitrail.cli.show import as_json, number, table
+    from logitrail.stages.evaluate import decision
+    from logitrail.stages.folder import only_writer
+
+    # The baseline is there for comparison: the candidate is the last method unless another is named.
+    name = _methods(context, method)[-1]
+    with only_writer(context.out):
+        summary = decision(context, name)
+    if json:
+        as_json(summary)
+    else:
+        table(
+            f"gate of {name}: {summary['decision'].upper()}",
+            ("suite", "decision", "difference", "upper bound", "margin", "n", "not scored", "prompts to decide"),
+            [
+                (
+                    suite,
+                    of["decision"],
+                    number(of["difference"], "+.3f"),
+                    number(of["upper"], "+.3f"),
+                    number(of["margin"]),
+                    str(of["n"]),
+                    str(of["not_scored"]),
+                    number(of["required_n"], "d"),
+                )
+                for suite, of in summary["suites"].items()
+            ],
+            right=range(2, 8),
+        )
+    raise typer.Exit({"pass": 0, "fail": 1, "inconclusive": 3}[summary["decision"]])
+
+
+@app.command()
+def report(recipe: RecipePath, json: Json = False) -> None:
+    """Gather the stages' summaries and build the HTML report."""
+    context = _context(recipe)
+    from logitrail.cli.show import as_json
+    from logitrail.stages.folder import only_writer
+    from logitrail.stages.run import summarise, write_report
+
+    with only_writer(context.out):
+        summarise(context)
+        path = write_report(context)
+    if json:
+        as_json({"report": str(path)})
+    else:
+        typer.echo(f"report: {path}")
+
+
+# Newer typers carry their own click, so its classes are taken from where typer exports them.
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+_ClickException: type[Any] = typer.BadParameter.__mro__[2]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: exits with the command's code."""
+
+    def work() -> int:
+        command: Any = typer.main.get_command(app)
+        try:
+            code = command.main(args=arguments, prog_name="logitrail", standalone_mode=False)
+        except typer.Exit as error:
+            return error.exit_code
+        except typer.Abort:
+            raise KeyboardInterrupt from None
+        except _ClickException as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                print(error.ctx.get_help())
+                return 0
+            path = error.ctx.command_path if isinstance(error, _UsageError) and error.ctx else "logitrail"
+            print(f"error: {error.format_message()} (see `{path} --help`)", file=sys.stderr)
+            return 2
+        return code if isinstance(code, int) else 0
+
+    sys.exit(guarded(work))

@@ -1,0 +1,57 @@
+"""Progress on standard error: bars with time left on a terminal, one line a piece of work in a pipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from logitrail.stages.progress import Meter
+
+
+class _Bar:
+    def __init__(self, progress: Progress, label: str, total: int | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task(label, total=total)
+
+    def advance(self, count: int = 1) -> None:
+        self._progress.advance(self._task, count)
+
+    def total(self, count: int) -> None:
+        self._progress.update(self._task, total=count)
+
+
+class _Count:
+    def advance(self, count: int = 1) -> None: ...
+
+    def total(self, count: int) -> None: ...
+
+
+class StderrProgress:
+    """Draws the stages' meters."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    @contextmanager
+    def meter(self, label: str, total: int | None = None) -> Iterator[Meter]:
+        start = time.perf_counter()
+        if self._console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=self._console, transient=True) as progress:
+                yield _Bar(progress, label, total)
+        else:
+            yield _Count()
+        self.note(f"{label}: {time.perf_counter() - start:.1f} s")

@@ -1,0 +1,136 @@
+"""`run`: all stages in their order, each skipped where it is done, and one `summary.json` over all of them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from logitrail.artifacts import read_json, write_bytes, write_json
+from logitrail.errors import ArtifactError
+from logitrail.stages.context import Context
+from logitrail.stages.evaluate import BASE, decision, evaluation, model_names, suites_of
+from logitrail.stages.folder import SUMMARY, only_writer, versions
+from logitrail.stages.tokens import tokens
+from logitrail.stages.train import cache, method_config, train, uses_cache
+from logitrail.types import SCHEMA_VERSION
+
+RATES = {"refusal": "refusal_rate", "over_refusal": "over_refusal_rate", "utility": "task_accuracy"}
+"""The name of each suite's rate in the run's summary."""
+
+_UNMEASURED = {"value": None, "low": None, "high": None, "n": 0}
+
+
+def run(context: Context, *, report: bool = True) -> dict[str, Any]:
+    """Do every stage that is not done and return the run's summary.
+
+    What can be checked without a model is checked first, so that a wrong name at the end of the recipe does not cost the
+    hours before it.
+    """
+    recipe = context.recipe
+    for name in recipe.methods:
+        method_config(context, name)
+    suites_of(recipe)
+    with only_writer(context.out):
+        start = time.perf_counter()
+        write_bytes(
+            context.out / "recipe.yaml",
+            yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode(),
+        )
+        tokens(context)
+        cache(context)
+        for name in recipe.methods:
+            train(context, name)
+        for name in model_names(recipe):
+            evaluation(context, name)
+        for name in recipe.methods:
+            decision(context, name)
+        summary = summarise(context, seconds=time.perf_counter() - start)
+        if report:
+            write_report(context)
+        return summary
+
+
+def summarise(context: Context, *, seconds: float | None = None) -> dict[str, Any]:
+    """Gather what the stages left into `OUT/summary.json`."""
+    recipe = context.recipe
+    out = context.out
+    stages: dict[str, Path] = {
+        "tokens": out / "tokens",
+        **({"cache": out / "cache"} if uses_cache(context) else {}),
+        **{f"train_{name}": out / "train" / name for name in recipe.methods},
+        **{f"eval_{name}": out / "eval" / name for name in model_names(recipe)},
+        **{f"gate_{name}": out / "gate" / name for name in recipe.methods},
+    }
+    found = {name: read_json(folder / SUMMARY) for name, folder in stages.items()}
+    timings = {name: summary["seconds"] for name, summary in found.items()}
+    models = {
+        name: {
+            **{
+                rate: found[f"eval_{name}"]["suites"].get(suite, {}).get("rate", _UNMEASURED)
+                for suite, rate in RATES.items()
+            },
+            "not_scored": {suite: of["not_scored"] for suite, of in found[f"eval_{name}"]["suites"].items()},
+            "by_category": found[f"eval_{name}"]["suites"].get("refusal", {}).get("by_category", {}),
+            "train": None if name == BASE else _training(found[f"train_{name}"]),
+        }
+        for name in model_names(recipe)
+    }
+    summary = {
+        "schema_version": SCHEMA_VERSION,
+        "stage": "run",
+        "name": recipe.name,
+        "settings": recipe.model_dump(mode="json"),
+        "seeds": context.seeds,
+        "versions": versions(),
+        "models": models,
+        "gate": {name: _gate(found[f"gate_{name}"]) for name in recipe.methods},
+        "tokens": found["tokens"]["tokens"],
+        "timings_s": {**timings, "total": round(sum(timings.values()), 3)},
+        "wall_s": None if seconds is None else round(seconds, 3),
+        "hashes": {
+            "recipe_model": context.model_id,
+            "weights": {name: found[f"eval_{name}"]["weights"] for name in model_names(recipe)},
+            "tokens": found["tokens"]["hash"],
+            "data": {
+                "train": context.file_hash(recipe.data.train),
+                "test": context.file_hash(recipe.data.test),
+                "harmful": context.file_hash(recipe.eval.harmful),
+                "harmless": context.file_hash(recipe.eval.harmless),
+            },
+        },
+        "commands": [f"logitrail run {out / 'recipe.yaml'}"],
+    }
+    write_json(out / SUMMARY, summary)
+    return summary
+
+
+def _training(summary: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: summary[key]
+        for key in ("method", "steps", "seconds", "reference", "held_out_loss", "final", "trainable_parameters")
+    }
+
+
+def _gate(summary: dict[str, Any]) -> dict[str, Any]:
+    # The refusal suite's figures stand at the top, since it is what the gate is for; the decision is over all suites.
+    refusal = summary["suites"].get("refusal", {})
+    keys = ("difference", "lower", "upper", "margin", "n", "required_n")
+    return {
+        "decision": summary["decision"],
+        **{key: refusal.get(key) for key in keys},
+        "alpha": summary["alpha"],
+        "suites": summary["suites"],
+    }
+
+
+def write_report(context: Context) -> Path:
+    """The HTML report of what `OUT/summary.json` says."""
+    from logitrail.report import build_report
+
+    if not (context.out / SUMMARY).exists():
+        raise ArtifactError(f"{context.out / SUMMARY} does not exist; run the recipe first")
+    with context.progress.meter("report", None):
+        return build_report(context.out)
