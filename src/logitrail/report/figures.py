@@ -41,7 +41,7 @@ _ON_DARK: Final = {
 """What each colour becomes on dark paper: drawing is the costly part, so a figure is drawn once."""
 _COLOR: Final = re.compile(r"(?<=: )#[0-9a-f]{6}(?=[;\"])")
 _DASHES: Final = ("-", (0, (5, 2)), "-", (0, (1, 1.5)), (0, (6, 2, 1, 2)), "-")
-_MARKERS: Final = ("s", "^", "o", "D", "v", "P")
+_MARKERS: Final = ("s", "^", "o", "D", "v", "P", "X", "<", ">", "p")
 _FIXED_STYLE: Final = {"base": 0, "sft": 1, "str": 2}
 
 
@@ -104,12 +104,19 @@ def _image(title: str, alt: str, width: float, height: float, draw: Draw) -> Ima
     return Image(title, alt, _uri(light), _uri(dark), round(width * 96), round(height * 96))
 
 
-def _style(name: str, names: Sequence[str]) -> int:
-    """base, sft and str look the same in every report; others take the next free look."""
+def _look(name: str, names: Sequence[str]) -> dict[str, Any]:
+    """base, sft and str look the same in every report; others differ in colour, dash or mark."""
     if name in _FIXED_STYLE:
-        return _FIXED_STYLE[name]
-    others = [other for other in names if other not in _FIXED_STYLE]
-    return 3 + others.index(name) % 3
+        place = color = dash = _FIXED_STYLE[name]
+    else:
+        place = 3 + [other for other in names if other not in _FIXED_STYLE].index(name)
+        color, dash = 3 + place % 3, place + place // 3
+    return {
+        "color": _PAPER["lines"][color],
+        "marker": _MARKERS[place % len(_MARKERS)],
+        "linestyle": _DASHES[dash % len(_DASHES)],
+        "label": short(name, _LABEL),
+    }
 
 
 def difference_figure(gate: GateResult) -> Image | None:
@@ -183,16 +190,8 @@ def curve_figure(title: str, unit: str, curves: Mapping[str, Curve], *, from_zer
         for name, curve in curves.items():
             stride = -(-len(curve) // _MAX_POINTS)
             shown = (*curve[:-1:stride], curve[-1])
-            look = _style(name, names)
-            axes.plot(
-                [step for step, _ in shown],
-                [value for _, value in shown],
-                color=paper["lines"][look],
-                linestyle=_DASHES[look],
-                linewidth=1.8,
-                marker=_MARKERS[look] if len(shown) < 4 else None,
-                label=short(name, _LABEL),
-            )
+            look = _look(name, names) | ({} if len(shown) < 4 else {"marker": None})
+            axes.plot([step for step, _ in shown], [value for _, value in shown], linewidth=1.8, **look)
         axes.set_xlabel("step")
         axes.set_ylabel(unit)
         axes.margins(x=0.02)
@@ -226,8 +225,7 @@ def category_figure(models: Mapping[str, ModelResult], categories: Sequence[str]
 
     def draw(axes: Any, paper: Mapping[str, Any]) -> None:
         for place, name in enumerate(names):
-            look = _style(name, list(models))
-            labelled = False
+            look = _look(name, list(models)) | {"linestyle": "none"}
             for row, category in enumerate(shown):
                 rate = models[name].by_category.get(category, Rate())
                 if rate.value is None:
@@ -237,21 +235,18 @@ def category_figure(models: Mapping[str, ModelResult], categories: Sequence[str]
                     [100 * rate.value],
                     [-row + 0.4 - step * (place + 0.5)],
                     xerr=error if known else None,
-                    color=paper["lines"][look],
-                    marker=_MARKERS[look],
                     markersize=5,
-                    linewidth=1.5,
-                    linestyle="none",
-                    label=None if labelled else short(name, _LABEL),
+                    elinewidth=1.5,
+                    **look,
                 )
-                labelled = True
+                look["label"] = None
         axes.set_yticks([-row for row in range(len(shown))], [short(category, _LABEL) for category in shown])
         axes.set_ylim(-len(shown) + 0.4, 0.6)
         axes.set_xlim(-2, 102)
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("% of harmful prompts refused, with 95% interval")
-        axes.legend(fontsize=8.5, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=len(names))
+        axes.legend(fontsize=8.5, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=min(4, len(names)))
 
     title = "Refusal rate by category"
     alt = "; ".join(
@@ -262,7 +257,7 @@ def category_figure(models: Mapping[str, ModelResult], categories: Sequence[str]
         )
         for category in shown
     )
-    height = 1.0 + len(shown) * max(0.28, 0.15 * len(names))
+    height = 0.8 + 0.2 * -(-len(names) // 4) + len(shown) * max(0.28, 0.15 * len(names))
     return _image(title, f"{title}. {alt}.", 5.6, height, draw)
 
 
@@ -278,7 +273,7 @@ def front_figure(models: Mapping[str, ModelResult]) -> Image | None:
 
     def draw(axes: Any, paper: Mapping[str, Any]) -> None:
         for name, utility, refusal in placed:
-            look = _style(name, list(models))
+            look = _look(name, list(models)) | {"linestyle": "none"}
             x_error, x_known = _error(utility, utility.value or 0.0)
             y_error, y_known = _error(refusal, refusal.value or 0.0)
             axes.errorbar(
@@ -286,12 +281,9 @@ def front_figure(models: Mapping[str, ModelResult]) -> Image | None:
                 [100 * (refusal.value or 0.0)],
                 xerr=x_error if x_known else None,
                 yerr=y_error if y_known else None,
-                color=paper["lines"][look],
-                marker=_MARKERS[look],
                 markersize=7,
-                linewidth=1.4,
-                linestyle="none",
-                label=short(name, _LABEL),
+                elinewidth=1.4,
+                **look,
             )
         axes.set_xlim(-3, 103)
         axes.set_ylim(-3, 105)
@@ -305,4 +297,6 @@ def front_figure(models: Mapping[str, ModelResult]) -> Image | None:
         f"refusal {percent(refusal.value)} ({interval(refusal.low, refusal.high)})"
         for name, utility, refusal in placed
     )
-    return _image(title, f"{title}, better towards the upper right. {alt}.", 4.6, 3.1, draw)
+    return _image(
+        title, f"{title}, better towards the upper right. {alt}.", 4.6, 2.9 + 0.2 * -(-len(placed) // 3), draw
+    )

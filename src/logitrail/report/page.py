@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from logitrail.artifacts import write_bytes
 from logitrail.report import figures, text, words
-from logitrail.report.run import SUITES, Answer, Rate, Run, load_run
+from logitrail.report.run import SUITES, Answer, Rate, Run, load_run, number
 
 if TYPE_CHECKING:
     import jinja2
@@ -109,7 +109,7 @@ def _fair_order(rows: Sequence[Row]) -> list[int]:
     return [index for *_, index in sorted(order)]
 
 
-def _facts(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(mapping: Mapping[str, Any], undefined: str = "not recorded") -> list[tuple[str, str]]:
     """Nested facts as dotted names with one line of text each."""
     rows: list[tuple[str, str]] = []
     stack: list[tuple[str, Any]] = list(reversed(list(mapping.items())))
@@ -118,7 +118,9 @@ def _facts(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(value, Mapping) and value:
             stack.extend((f"{name}.{key}", item) for key, item in reversed(list(value.items())))
         elif value is None:
-            rows.append((text.short(name), "not recorded"))
+            rows.append((text.short(name), undefined))
+        elif isinstance(value, float):
+            rows.append((text.short(name), text.plain(number(value))))
         else:
             rows.append(
                 (text.short(name), text.short(value if isinstance(value, str) else json.dumps(value)))
@@ -232,7 +234,11 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
                 ("Hashes", _facts(run.hashes)),
             )
         ],
-        "training": {name: _facts(model.train) for name, model in run.models.items() if model.train},
+        "training": {
+            name: dict(_facts(model.train, text.NOT_MEASURED))
+            for name, model in run.models.items()
+            if model.train
+        },
         "settings": _settings(run.settings) if run.settings else None,
         "commands": run.commands[:50],
         "not_scored": not_scored[:_NOT_SCORED_ROWS],
