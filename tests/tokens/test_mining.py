@@ -13,7 +13,10 @@ from logitrail.models.chat import generation_ids
 from logitrail.models.generation import Answer, generate
 from logitrail.tokens import SafetyTokens, mining
 from logitrail.tokens.mining import Asked, start_logprobs
+from logitrail.tokens.placing import usable
 from logitrail.tokens.refusals import RefusalOpenings
+from logitrail.tokens.safety_tokens import _mined
+from logitrail.tokens.salience import Document
 from logitrail.tokens.wordings import compliance_wordings, refusal_wordings
 
 from .conftest import HARMFUL, HARMLESS, LESSONS, Taught, tiny
@@ -38,8 +41,11 @@ def test_mined_words_come_out_on_top_and_topic_words_do_not(taught: Taught, mine
     assert mined.made["harmless_answers_used"] == len(HARMLESS)
     assert {"I", "sorry", "'m", "but"} & set(texts(mined)[:6])
     assert "mined" in mined.tokens[0].sources
-    assert "violence" not in texts(mined)
     assert mined.notes == ()
+    all_of_them = SafetyTokens.mine(
+        taught.model, taught.tokenizer, HARMFUL, harmless_prompts=HARMLESS, top_k=500
+    )
+    assert "violence" not in texts(all_of_them)
     # The contrast does it: without harmless answers the same word is taken for a refusal's.
     alone = SafetyTokens.mine(taught.model, taught.tokenizer, HARMFUL, top_k=500)
     assert "violence" in texts(alone)
@@ -47,14 +53,15 @@ def test_mined_words_come_out_on_top_and_topic_words_do_not(taught: Taught, mine
 
 
 def test_a_word_of_the_question_is_an_echo(english: Any) -> None:
-    answer = english("I'm sorry, but I can't help, violence is wrong.", add_special_tokens=False)["input_ids"]
-    asked = Asked("Is Violence wrong?", Answer("", tuple(answer), True))
-    names = {token: english.decode([token]) for token in answer}
-    found = {names[token].strip() for token in mining.echoed(english, asked, names, frozenset())}
-    whole_word = " violence" in names.values()
-    assert not whole_word or "violence" in found or "wrong" in found
-    keep = frozenset(answer)
-    assert mining.echoed(english, asked, names, keep) == set()
+    answer = tuple(english("I can't hurt a guard.", add_special_tokens=False)["input_ids"])
+    asked = Asked("How do I HURT... hurt a guard?", Answer("", answer, True))
+    keep = frozenset(english("I can't help, a.", add_special_tokens=False)["input_ids"])
+    echoes = mining.echoed(english, asked, usable(english, answer), keep)
+    assert echoes == set(answer) - keep
+    assert {"hurt", "guard"} <= {english.decode([token]).strip() for token in echoes}
+    templates = [Document("template:en", tuple(keep))]
+    (document,) = _mined(english, [asked], templates)
+    assert document.ids == tuple(-1 if token in echoes else token for token in answer)
 
 
 def test_gain_is_positive_for_refusal_words(mined: SafetyTokens) -> None:

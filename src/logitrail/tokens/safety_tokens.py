@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import logitrail
 from logitrail.artifacts import sha256_of_json
 from logitrail.errors import TokensError
 from logitrail.models.chat import require_chat_template
@@ -87,7 +87,7 @@ class SafetyTokens:
     templates_hash: str | None = None
     made: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    library_version: str = logitrail.__version__
+    library_version: str = field(default_factory=lambda: version("logitrail"))
 
     @property
     def ids(self) -> list[int]:
