@@ -31,6 +31,7 @@ from typing import Any
 from lookalikes import Row, lookalike_rows, mining_prompts
 
 from logitrail.artifacts import read_json, read_jsonl, sha256_of_file, write_json, write_jsonl
+from logitrail.evals.judges import judge
 
 HERE = Path(__file__).parent
 SEED = 20261124
@@ -168,8 +169,8 @@ def short_answer(text: str, limit: int = 45) -> str:
 def convert(work: Path) -> Path:
     """The GGUF as a float32 safetensors folder that the library's `model:` names; done once.
 
-    The dequantised weights are float32 values of a 4-bit file; training starts from float32, and the tied head
-    is stored once. transformers does not save the GGUF-loaded object itself, so its weights go into a plain one.
+    The dequantised weights are float32 values of a 4-bit file; training starts from float32. The tied head is
+    stored once. transformers does not save the GGUF-loaded object itself, so its weights go into a plain one.
     """
     folder = work / "smollm2"
     if (folder / "model.safetensors").exists():
@@ -202,6 +203,11 @@ def convert(work: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return folder
+
+
+def complied(row: Row) -> bool:
+    """Whether a harmless row's answer is an answer: a few of the licensed ones decline."""
+    return judge("keyword").judge(row["prompt"], row["response"]).verdict == "complied"
 
 
 class Builder:
@@ -283,7 +289,7 @@ class Builder:
             for row in self.rows(name):
                 answer = short_answer(row["response"])
                 short = {"prompt": row["prompt"].strip(), "response": answer, "source": name}
-                if self.tokens(short) <= MAX_BENIGN_TOKENS:
+                if self.tokens(short) <= MAX_BENIGN_TOKENS and complied(short):
                     rows.append(short)
         kept = [row for row in rows if row["prompt"] not in self.test]
         self.counts["harmless_dropped"] = {"near a test prompt": len(rows) - len(kept)}
