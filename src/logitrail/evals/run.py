@@ -122,7 +122,7 @@ def evaluate(
     *,
     judge: Judge,
     answers_path: Path,
-    max_new_tokens: int = 64,
+    max_new_tokens: int | Mapping[str, int] = 64,
     batch_size: int = 16,
     seed: int = 0,
     scoring: Scoring = "exact",
@@ -138,6 +138,7 @@ def evaluate(
 
     Args:
         suites: each suite's rows; ids distinct within a suite.
+        max_new_tokens: the longest answer, for all suites or by suite.
         scoring: how `utility` answers are compared.
         fingerprint: a name that changes with the weights and the tokenizer; by default their hashes, one pass
             over the weights.
@@ -152,12 +153,16 @@ def evaluate(
 
     check_rows(suites, scoring)
     batches = plan_batches(tokenizer, suites, batch_size)
+    longest = {
+        suite: max_new_tokens if isinstance(max_new_tokens, int) else max_new_tokens[suite]
+        for suite in suites
+    }
     key = sha256_of_json(
         {
             "version": _VERSION,
             "suites": {suite: [asdict(row) for row in rows] for suite, rows in suites.items()},
             "judge": judge.name,
-            "max_new_tokens": max_new_tokens,
+            "max_new_tokens": longest,
             "batch_size": batch_size,
             "seed": seed,
             "scoring": scoring,
@@ -176,7 +181,7 @@ def evaluate(
                 model,
                 tokenizer,
                 [row.prompt for _, row in batch],
-                max_new_tokens=max_new_tokens,
+                max_new_tokens=longest[batch[0][0]],
                 batch_size=len(batch),
                 seed=seed,
             )

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from logitrail.artifacts import write_jsonl
 from logitrail.errors import LogitrailError, RecipeError
@@ -66,11 +66,11 @@ def str_config(options: dict[str, Any], *, output_dir: Path, cache_dir: Path, se
         raise RecipeError(f"`training`: {' '.join(str(error).split())[:300]}") from error
 
 
-def method_config(context: Context, name: str) -> STRConfig:
-    """The configuration with which that method trains."""
+def method_config(context: Context, name: str, *, output_dir: Path | None = None) -> STRConfig:
+    """The configuration with which that method trains; checkpoints go into its own folder unless another is named."""
     return str_config(
         method(name).training(dict(context.recipe.training)),
-        output_dir=context.out / "train" / name / "checkpoints",
+        output_dir=output_dir or context.out / "train" / name / "checkpoints",
         cache_dir=context.out / "cache",
         seed=context.recipe.seed,
     )
@@ -93,10 +93,16 @@ def lora_config(context: Context) -> LoraConfig | None:
     )
 
 
-def build_trainer(context: Context, name: str, *, on_cache_rows: Callable[[int], None] | None = None) -> STRTrainer:
+def build_trainer(
+    context: Context,
+    name: str,
+    *,
+    output_dir: Path | None = None,
+    on_cache_rows: Callable[[int], None] | None = None,
+) -> STRTrainer:
     """The trainer of that method, ready to train; the reference cache is built or opened on the way."""
     recipe = context.recipe
-    config = method_config(context, name)
+    config = method_config(context, name, output_dir=output_dir)
     data = recipe.data
     dataset = load_chat_rows(
         data.train, prompt=data.prompt, response=data.response, system=data.system, limit=data.limit
@@ -110,7 +116,7 @@ def build_trainer(context: Context, name: str, *, on_cache_rows: Callable[[int],
             "`lora` would put a second adapter on top of `model.adapter`; merge the first into the model, or set "
             "`lora: false`"
         )
-    return STRTrainer(
+    trainer = STRTrainer(
         loaded.model,
         config,
         dataset,
@@ -120,6 +126,9 @@ def build_trainer(context: Context, name: str, *, on_cache_rows: Callable[[int],
         processing_class=loaded.tokenizer,
         peft_config=lora,
     )
+    # transformers prints every log entry to standard output, which is for results; the log goes to log.jsonl.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _shared_ingredients(context: Context) -> dict[str, Any]:
@@ -157,7 +166,11 @@ def cache(context: Context) -> dict[str, Any] | None:
 
     def work() -> dict[str, Any]:
         with context.progress.meter("reference cache", None) as meter:
-            trainer = build_trainer(context, context.recipe.methods[-1], on_cache_rows=meter.advance)
+            scratch = folder / "trainer"
+            trainer = build_trainer(
+                context, context.recipe.methods[-1], output_dir=scratch, on_cache_rows=meter.advance
+            )
+            shutil.rmtree(scratch, ignore_errors=True)
         store = trainer.cache
         assert store is not None
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
