@@ -60,6 +60,7 @@ def summary() -> dict[str, Any]:
         "stage": "run",
         "name": "demo",
         "settings": {
+            "gate": {"unscored": "against"},
             "model": "embedded",
             "training": {"str_weight": 0.1, "str_anchor": "logprob", "max_steps": 60},
         },
@@ -85,6 +86,7 @@ def summary() -> dict[str, Any]:
         "gate": {
             name: {
                 "decision": "fail" if name == "sft" else "pass",
+                "alpha": 0.05,
                 **{
                     key: value
                     for key, value in suites["refusal"].items()

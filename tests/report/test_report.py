@@ -451,3 +451,21 @@ def test_words_for_numbers() -> None:
     assert short("a\nb", 10) == "a b"
     assert visible(visible("a\u202eb")) == "a⟨U+202E⟩b"
     assert visible("نعم \u200d ok\r\nx\ty") == "نعم \u200d ok\nx\ty"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"gate": {"unscored": "against"}}, "the gate counts it against the candidate."),
+        ({"gate": {"unscored": "exclude"}}, "the gate leaves it out."),
+        ({}, "how the gate treated it is not recorded."),
+        ({"gate": ["odd"]}, "how the gate treated it is not recorded."),
+    ],
+)
+def test_says_how_the_gate_treated_prompts_without_a_verdict(settings: dict[str, Any], words: str) -> None:
+    assert words in report_markdown({**summary(), "settings": settings})
+
+
+def test_says_what_the_limits_mean(whole: Page) -> None:
+    assert "it passes if the interval ends below the margin; each limit is one-sided, 95%." in whole.text
+    assert "the gate counts it against the candidate." in whole.text

@@ -67,9 +67,10 @@ def report_markdown(summary: Mapping[str, Any] | Run) -> str:
             )
         head = ("suite", "points worse", "interval", "margin", "n", "not scored", "decision")
         parts.append(_table(head, rows))
+        parts.append(f"Above 0 is worse; {words.limits(gate)}.")
     if not run.candidates:
         parts.append("No candidate: nothing was decided.")
-    parts.append(words.RUN_NOISE)
+    parts += [words.unscored(run), words.RUN_NOISE]
     parts += ["## Cost", _table(("what", "time"), [(escape(name), value) for name, value in words.cost(run)])]
     if run.notes:
         parts += ["## Not in this report", "\n".join(f"- {escape(note)}" for note in run.notes)]

@@ -86,6 +86,7 @@ class GateResult:
     name: str
     reference: str
     decision: str | None
+    alpha: float | None
     suites: Mapping[str, Difference]
 
 
@@ -239,6 +240,7 @@ def _gate(name: str, value: Any) -> GateResult:
         name=name,
         reference=str(row.get("reference") or "base"),
         decision=_decision(row.get("decision")),
+        alpha=number(row.get("alpha")),
         suites={suite.key: _difference(suite.key, suites.get(suite.key)) for suite in SUITES},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from logitrail.report.run import SUITES, Difference, GateResult, Run
-from logitrail.report.text import NOT_MEASURED, plain, points, seconds, short
+from logitrail.report.text import points, seconds, short
 
 RUN_NOISE: Final = (
     "Each model was trained once. The intervals cover which prompts were asked, not the noise between "
@@ -76,6 +76,18 @@ def cost(run: Run) -> list[tuple[str, str]]:
     return lines
 
 
-def not_scored_words(value: int | None) -> str:
-    """A count of prompts that no judge could score; unknown is not none."""
-    return NOT_MEASURED if value is None else ("none" if value == 0 else plain(value))
+def limits(gate: GateResult) -> str:
+    """What the limits of the gate's intervals mean, where the gate says at which level it decided."""
+    text = "it passes if the interval ends below the margin"
+    return text if gate.alpha is None else f"{text}; each limit is one-sided, {100 * (1 - gate.alpha):g}%"
+
+
+def unscored(run: Run) -> str:
+    """How the gate treated prompts without a verdict, as the recipe had it."""
+    gate = run.settings.get("gate")
+    rule = gate.get("unscored") if isinstance(gate, dict) else None
+    done = {
+        "against": "the gate counts it against the candidate.",
+        "exclude": "the gate leaves it out.",
+    }.get(str(rule), "how the gate treated it is not recorded.")
+    return f"A prompt without a verdict is neither a refusal nor an answer; {done}"
