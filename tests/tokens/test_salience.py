@@ -65,6 +65,16 @@ def test_refusals_against_themselves_have_no_salience(refusals: list[Document]) 
     assert ranked(score(refusals, refusals), 99) == []
 
 
+@given(refusals=documents, one=documents, two=documents)
+def test_of_several_contrasts_the_hardest_counts(
+    refusals: list[Document], one: list[Document], two: list[Document]
+) -> None:
+    both, first, second = score(refusals, one, two), score(refusals, one), score(refusals, two)
+    for token, value in both.items():
+        assert value.specificity == min(first[token].specificity, second[token].specificity)
+    assert both == score(refusals, two, one)
+
+
 def test_decay_halves() -> None:
     assert [decay(0), decay(4), decay(8)] == [1.0, 0.5, 0.25]
 

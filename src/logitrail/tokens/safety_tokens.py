@@ -167,7 +167,7 @@ class SafetyTokens:
         """Find safety tokens in the reference's own refusals, with the templates beside them.
 
         Only answers that open as a refusal count as one (`RefusalOpenings`). Answers to harmless prompts
-        that do not are the contrast; without any, the compliance openers are. A word of the question that an
+        that do not are a contrast beside the compliance openers. A word of the question that an
         answer repeats counts for nothing.
 
         Args:
@@ -193,16 +193,18 @@ class SafetyTokens:
         asked_harmless = mining.ask(
             model, tokenizer, harmless, what="answers to harmless prompts", **answering
         )
-        # A user's own templates add to what is known as a refusal, they do not take the built-in openings
-        # away.
+        # Own templates add to what is known as a refusal; they do not take the built-in openings away.
         known = [*sources.wordings, *refusal_wordings(None, languages)]
         openings = RefusalOpenings(known, compliance_wordings(languages))
         refused = [one for one in asked if openings.match(one.answer.text)]
         helped = [one for one in asked_harmless if not openings.match(one.answer.text)]
         mined = _mined(tokenizer, refused, sources.refusals)
         refusals = (*sources.refusals, *mined)
-        contrast = tuple(Document("harmless", one.answer.ids) for one in helped) or sources.compliance
-        candidates = score(refusals, contrast)
+        # Both kinds of help: harmless answers tell topic words, and compliance openers tell the small words
+        # of any short answer (" help", " with"), which long harmless answers seldom begin with.
+        answers = tuple(Document("harmless", one.answer.ids) for one in helped)
+        contrasts = (sources.compliance, answers) if answers else (sources.compliance,)
+        candidates = score(refusals, *contrasts)
         kept = usable(tokenizer, [token for token, value in candidates.items() if value.specificity > 0])
         gains, gaps = _from_model(model, sibling, tokenizer, asked, asked_harmless, refusals, list(kept), how)
         notes = _mining_notes(len(asked), len(refused), harmless_prompts, len(asked_harmless), len(helped))
@@ -210,8 +212,8 @@ class SafetyTokens:
             tokenizer,
             sources,
             refusals=refusals,
-            contrast=contrast,
-            scores=score(refusals, contrast, gains=gains, gaps=gaps),
+            contrast=[document for contrast in contrasts for document in contrast],
+            scores=score(refusals, *contrasts, gains=gains, gaps=gaps),
             top_k=top_k,
             made={
                 "method": "mined",

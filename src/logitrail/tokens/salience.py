@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 HALF_LIFE = 4.0
@@ -31,7 +31,8 @@ class Scores:
 
     Attributes:
         frequency: share of the refusals that hold the token, in [0, 1].
-        specificity: log-odds of holding it, refusals over contrast, add-half smoothed, in nats.
+        specificity: log-odds of holding it, refusals over helpful answers, add-half smoothed, in nats; the
+            smallest of them if there are several sets of helpful answers.
         position: mean over those refusals of `0.5 ** (first position / HALF_LIFE)`, in [0, 1].
         gain: mean log-probability behind harmful prompts minus behind harmless ones at the answer's start,
             in nats; `None` if it was not measured.
@@ -108,35 +109,35 @@ def count(documents: Sequence[Document], *, ignore: Collection[int] = ()) -> dic
         for position, token in enumerate(document.ids):
             first.setdefault(token, position)
         for token, position in first.items():
-            if token not in ignore:
-                held, decayed = counts.get(token, (0.0, 0.0))
-                counts[token] = (held + document.weight, decayed + document.weight * decay(position))
+            held, decayed = counts.get(token, (0.0, 0.0))
+            counts[token] = (held + document.weight, decayed + document.weight * decay(position))
     return counts
 
 
 def score(
     refusals: Sequence[Document],
-    contrast: Sequence[Document],
-    *,
+    *contrasts: Sequence[Document],
     gains: Mapping[int, float] | None = None,
     gaps: Mapping[int, float] | None = None,
 ) -> dict[int, Scores]:
-    """Score every id of the refusals against the contrast (helpful answers).
+    """Score every id of the refusals against one or more sets of helpful answers.
 
     Equations (w_i: a refusal's weight, n = sum of w_i, t_i(s): the first position of s in refusal i):
 
         frequency(s)   = (1 / n) sum_i w_i [s in i]
         position(s)    = sum_i w_i [s in i] decay(t_i(s)) / sum_i w_i [s in i]
-        specificity(s) = log_odds(n frequency(s), n; n' frequency'(s), n')       ' over the contrast
+        specificity(s) = min over contrasts of log_odds(n frequency(s), n; n' frequency'(s), n')    ' over one
         salience(s)    = frequency position max(specificity, 0) evidence(gain) evidence(gap)
     """
     total = sum(document.weight for document in sorted(refusals))
-    other_total = sum(document.weight for document in sorted(contrast))
-    other = count(contrast)
+    others = [
+        (count(contrast), sum(document.weight for document in sorted(contrast))) for contrast in contrasts
+    ]
     scores: dict[int, Scores] = {}
     for token, (held, decayed) in count(refusals).items():
-        specificity = log_odds(
-            min(held, total), total, min(other.get(token, (0.0, 0.0))[0], other_total), other_total
+        specificity = min(
+            log_odds(min(held, total), total, min(other.get(token, (0.0, 0.0))[0], size), size)
+            for other, size in others
         )
         scores[token] = combine(
             min(1.0, held / total),
