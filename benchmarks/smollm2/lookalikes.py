@@ -27,7 +27,7 @@ def _fill(text: str, item: str) -> str:
     return text.replace("{x}", item).replace("{X}", item[:1].upper() + item[1:])
 
 
-def lookalike_rows(seed: int, *, frames_per_item: int = 3, abouts_per_topic: int = 6) -> list[Row]:
+def lookalike_rows(seed: int, *, frames_per_item: int = 5, abouts_per_topic: int = 8) -> list[Row]:
     """Every family, each item in a few frames drawn with `seed`; the same rows for the same seed."""
     draw = random.Random(seed)  # noqa: S311 - a choice of frames, not a secret
     words = grammar()
@@ -40,6 +40,12 @@ def lookalike_rows(seed: int, *, frames_per_item: int = 3, abouts_per_topic: int
     for task, answer in words["how_to"]:
         for frame in draw.sample(words["how_to_frames"], frames_per_item):
             add("how_to", task, frame, answer)
+    for task, answer in words["everyday"]:
+        for frame in draw.sample(words["how_to_frames"], frames_per_item):
+            add("everyday", task, frame, answer)
+    for person in words["fiction_people"]:
+        for frame, answer in draw.sample(words["fiction_frames"], 3):
+            add("fiction_person", person, frame, answer)
     for topic in words["topics"]:
         for frame, answer in draw.sample(words["about"], abouts_per_topic):
             add("about", topic, frame, answer)
