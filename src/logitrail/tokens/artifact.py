@@ -130,9 +130,7 @@ def read(path: Path) -> TokensFile:
 def _check_ids(path: Path, name: str, ids: list[int], size: int) -> None:
     large = [token for token in ids if token >= size]
     if large:
-        raise ArtifactError(
-            f"{path}: {name} holds id {large[0]}, but the vocabulary has ids 0 to {size - 1}; {_AGAIN}"
-        )
+        raise ArtifactError(f"{path}: {name} holds id {large[0]}, but the vocabulary has ids 0 to {size - 1}; {_AGAIN}")
     if len(set(ids)) != len(ids):
         twice = next(token for token in ids if ids.count(token) > 1)
         raise ArtifactError(f"{path}: {name} holds id {twice} more than once; {_AGAIN}")

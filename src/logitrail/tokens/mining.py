@@ -44,8 +44,7 @@ def once_each(prompts: Sequence[Prompt], name: str) -> list[Prompt]:
     unique = {repr(prompt): prompt for prompt in prompts}
     if not unique:
         raise TokensError(
-            f"`{name}` is empty; give at least one prompt (some fifty or more for numbers that mean "
-            "something)"
+            f"`{name}` is empty; give at least one prompt (some fifty or more for numbers that mean something)"
         )
     return [unique[key] for key in sorted(unique)]
 
@@ -70,15 +69,11 @@ def ask(
         if on_progress is not None:
             on_progress(what, done, len(prompts))
 
-    answers = generate(
-        model, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, on_batch=report
-    )
+    answers = generate(model, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, on_batch=report)
     return [Asked(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
 
 
-def echoed(
-    tokenizer: PreTrainedTokenizerBase, asked: Asked, texts: dict[int, str], keep: frozenset[int]
-) -> set[int]:
+def echoed(tokenizer: PreTrainedTokenizerBase, asked: Asked, texts: dict[int, str], keep: frozenset[int]) -> set[int]:
     """Ids of the answer that only repeat a word of the question: its topic, not the refusal.
 
     Compared by text without case and space, since a word stands at another place there; ids in `keep` (those
@@ -121,9 +116,7 @@ def start_logprobs(
         TokensError: the model's head has no column for one of the ids.
         NumericalError: a log-probability is NaN or infinite.
     """
-    rows = [
-        (generation_ids(tokenizer, one.prompt), list(one.answer.ids[: GAIN_POSITIONS - 1])) for one in asked
-    ]
+    rows = [(generation_ids(tokenizer, one.prompt), list(one.answer.ids[: GAIN_POSITIONS - 1])) for one in asked]
     _require_ids(model, max(max(ids), *(max(context + answer) for context, answer in rows)), what)
     order = sorted(range(len(rows)), key=lambda index: (len(rows[index][0]) + len(rows[index][1]), index))
     device = next(model.parameters()).device
@@ -177,9 +170,7 @@ def _require_ids(model: PreTrainedModel, largest: int, what: str) -> None:
         )
 
 
-def weighted_difference(
-    ours: torch.Tensor, theirs: torch.Tensor, positions: Sequence[Sequence[float]]
-) -> list[float]:
+def weighted_difference(ours: torch.Tensor, theirs: torch.Tensor, positions: Sequence[Sequence[float]]) -> list[float]:
     """`d[k] = sum_t p[k][t] (ours[t, k] - theirs[t, k])`, p[k] normalised over the positions that both have.
 
     Args:

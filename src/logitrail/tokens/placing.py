@@ -45,9 +45,7 @@ def require_fast(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def place(
-    tokenizer: PreTrainedTokenizerBase, response: str, *, prompt: str | list[Message] = NEUTRAL_PROMPT
-) -> Placed:
+def place(tokenizer: PreTrainedTokenizerBase, response: str, *, prompt: str | list[Message] = NEUTRAL_PROMPT) -> Placed:
     """Tokenize `response` where the model would write it.
 
     The whole text is tokenized once and cut by character offsets, since a word alone has other ids than the

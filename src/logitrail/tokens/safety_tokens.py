@@ -107,9 +107,7 @@ class SafetyTokens:
     @property
     def hash(self) -> str:
         """Hash of what a loss depends on: ids, weights, compliance ids."""
-        return sha256_of_json(
-            {"ids": self.ids, "weights": self.weights, "compliance_ids": self.compliance_ids}
-        )[:16]
+        return sha256_of_json({"ids": self.ids, "weights": self.weights, "compliance_ids": self.compliance_ids})[:16]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -190,9 +188,7 @@ class SafetyTokens:
         how: dict[str, Any] = {"batch_size": batch_size, "on_progress": on_progress}
         answering = {**how, "max_new_tokens": max_new_tokens}
         asked = mining.ask(model, tokenizer, harmful, what="answers to harmful prompts", **answering)
-        asked_harmless = mining.ask(
-            model, tokenizer, harmless, what="answers to harmless prompts", **answering
-        )
+        asked_harmless = mining.ask(model, tokenizer, harmless, what="answers to harmless prompts", **answering)
         # Own templates add to what is known as a refusal; they do not take the built-in openings away.
         known = [*sources.wordings, *refusal_wordings(None, languages)]
         openings = RefusalOpenings(known, compliance_wordings(languages))
@@ -270,17 +266,13 @@ class SafetyTokens:
         """
         values = [float(weight) for weight in weights]
         if len(values) != len(self.tokens):
-            raise TokensError(
-                f"{len(values)} weights were given for {len(self.tokens)} ids; give one weight an id"
-            )
+            raise TokensError(f"{len(values)} weights were given for {len(self.tokens)} ids; give one weight an id")
         wrong = [value for value in values if not math.isfinite(value) or value < 0]
         if wrong or not any(values):
             raise TokensError(
                 f"weights must be finite, at least 0, and not all 0 (given: {wrong[0] if wrong else 'all 0'})"
             )
-        return replace(
-            self, tokens=tuple(replace(t, weight=w) for t, w in zip(self.tokens, values, strict=True))
-        )
+        return replace(self, tokens=tuple(replace(t, weight=w) for t, w in zip(self.tokens, values, strict=True)))
 
     def check(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raise `TokensError` unless the ids belong to `tokenizer`."""
@@ -348,9 +340,7 @@ class SafetyTokens:
                 "text": token.text,
                 "weight": token.weight,
                 "sources": list(token.sources),
-                "scores": {
-                    name: getattr(token.scores, name, None) for name in artifact.ScoresFile.model_fields
-                },
+                "scores": {name: getattr(token.scores, name, None) for name in artifact.ScoresFile.model_fields},
             }
             for token in self.tokens
         ]
@@ -416,8 +406,7 @@ def _build(
     bare = sorted({d.source for d in sources.refusals} - {name for token in texts for name in found[token]})
     if bare:
         all_notes.append(
-            f"{', '.join(bare)}: no usable token; this tokenizer writes them in parts of characters, which "
-            "are left out"
+            f"{', '.join(bare)}: no usable token; this tokenizer writes them in parts of characters, which are left out"
         )
     if sources.borders:
         shown = ", ".join(repr(text) for text in sources.borders)
@@ -427,8 +416,7 @@ def _build(
         )
     return SafetyTokens(
         tokens=tuple(
-            SafetyToken(token, texts[token], 1.0, tuple(sorted(found[token])), scores[token])
-            for token in chosen
+            SafetyToken(token, texts[token], 1.0, tuple(sorted(found[token])), scores[token]) for token in chosen
         ),
         compliance=_compliance(tokenizer, sources.compliance, opening, frozenset(chosen)),
         tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
@@ -474,9 +462,7 @@ def _mined(
     documents = []
     for one in refused:
         echoes = mining.echoed(tokenizer, one, texts, keep)
-        documents.append(
-            Document("mined", tuple(-1 if token in echoes else token for token in one.answer.ids))
-        )
+        documents.append(Document("mined", tuple(-1 if token in echoes else token for token in one.answer.ids)))
     return tuple(documents)
 
 
@@ -506,14 +492,10 @@ def _from_model(
     ours = mining.start_logprobs(model, tokenizer, asked, ids, what="log-probabilities, harmful", **how)
     gains = gaps = None
     if asked_harmless:
-        calm = mining.start_logprobs(
-            model, tokenizer, asked_harmless, ids, what="log-probabilities, harmless", **how
-        )
+        calm = mining.start_logprobs(model, tokenizer, asked_harmless, ids, what="log-probabilities, harmless", **how)
         gains = dict(zip(ids, mining.weighted_difference(ours, calm, where), strict=True))
     if sibling is not None:
-        other = mining.start_logprobs(
-            sibling, tokenizer, asked, ids, what="log-probabilities, sibling", **how
-        )
+        other = mining.start_logprobs(sibling, tokenizer, asked, ids, what="log-probabilities, sibling", **how)
         gaps = dict(zip(ids, mining.weighted_difference(ours, other, where), strict=True))
     return gains, gaps
 
@@ -530,28 +512,19 @@ def _mining_notes(asked: int, refused: int, given: object, harmless: int, helped
         notes.append(f"only {refused} of {asked} answers to harmful prompts opened as a known refusal")
     if given is None:
         notes.append(
-            "no harmless prompts were given: specificity is against compliance openers, and no gain was "
-            "measured"
+            "no harmless prompts were given: specificity is against compliance openers, and no gain was measured"
         )
     elif not helped:
         notes.append(
-            f"all {harmless} answers to harmless prompts opened as a refusal: specificity is against "
-            "compliance openers"
+            f"all {harmless} answers to harmless prompts opened as a refusal: specificity is against compliance openers"
         )
     return notes
 
 
 def _scores(scores: artifact.ScoresFile) -> Scores | None:
-    if (
-        scores.salience is None
-        or scores.frequency is None
-        or scores.specificity is None
-        or scores.position is None
-    ):
+    if scores.salience is None or scores.frequency is None or scores.specificity is None or scores.position is None:
         return None
-    return Scores(
-        scores.frequency, scores.specificity, scores.position, scores.gain, scores.gap, scores.salience
-    )
+    return Scores(scores.frequency, scores.specificity, scores.position, scores.gain, scores.gap, scores.salience)
 
 
 def _check_top_k(top_k: int) -> None:
@@ -565,6 +538,4 @@ def _check_given(ids: Sequence[int], compliance_ids: Sequence[int], size: int) -
         raise TokensError(f"id {outside[0]} is outside the vocabulary, which has ids 0 to {size - 1}")
     twice = [token for token in ids if ids.count(token) > 1] or sorted(set(ids) & set(compliance_ids))
     if twice or len(set(compliance_ids)) != len(compliance_ids):
-        raise TokensError(
-            f"an id is given twice ({twice[0] if twice else list(compliance_ids)}); give each id once"
-        )
+        raise TokensError(f"an id is given twice ({twice[0] if twice else list(compliance_ids)}); give each id once")

@@ -100,9 +100,8 @@ def weigh_alike(documents: Iterable[Document], total: float) -> tuple[Document, 
     return tuple(replace(d, weight=total / (len(sizes) * sizes[d.source])) for d in ordered)
 
 
-def count(documents: Sequence[Document], *, ignore: Collection[int] = ()) -> dict[int, tuple[float, float]]:
-    """For each id: the summed weight of the documents that hold it, and the same with `decay` of its first
-    position."""
+def count(documents: Sequence[Document]) -> dict[int, tuple[float, float]]:
+    """For each id: the summed weight of the documents that hold it, plain and times `decay` of its place."""
     counts: dict[int, tuple[float, float]] = {}
     for document in sorted(documents):
         first: dict[int, int] = {}
@@ -130,9 +129,7 @@ def score(
         salience(s)    = frequency position max(specificity, 0) evidence(gain) evidence(gap)
     """
     total = sum(document.weight for document in sorted(refusals))
-    others = [
-        (count(contrast), sum(document.weight for document in sorted(contrast))) for contrast in contrasts
-    ]
+    others = [(count(contrast), sum(document.weight for document in sorted(contrast))) for contrast in contrasts]
     scores: dict[int, Scores] = {}
     for token, (held, decayed) in count(refusals).items():
         specificity = min(

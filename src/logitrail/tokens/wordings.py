@@ -19,8 +19,7 @@ OWN = "own"
 """The language under which wordings without one are kept."""
 
 _EXPECTED = (
-    'a JSON list of wordings, a JSON object such as {"en": ["I cannot ..."]}, '
-    "or a text file with one wording a line"
+    'a JSON list of wordings, a JSON object such as {"en": ["I cannot ..."]}, or a text file with one wording a line'
 )
 
 
@@ -74,9 +73,7 @@ def compliance_wordings(languages: Iterable[str]) -> tuple[Wording, ...]:
 
 def wordings_hash(wordings: Iterable[Wording]) -> str:
     """Hash of the wordings, whatever their order."""
-    return sha256_of_json(sorted([wording.source, wording.language, wording.text] for wording in wordings))[
-        :16
-    ]
+    return sha256_of_json(sorted([wording.source, wording.language, wording.text] for wording in wordings))[:16]
 
 
 def _pick(kind: str, languages: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -107,9 +104,7 @@ def _own(value: object, where: str) -> dict[str, list[str]]:
     checked: dict[str, list[str]] = {}
     for language, texts in by_language.items():
         if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise TokensError(
-                f"{where} hold a {type(texts).__name__} under {language!r}, not a list; give {_EXPECTED}"
-            )
+            raise TokensError(f"{where} hold a {type(texts).__name__} under {language!r}, not a list; give {_EXPECTED}")
         for number, text in enumerate(texts, start=1):
             if not isinstance(text, str):
                 raise TokensError(
@@ -125,15 +120,13 @@ def _read(path: Path) -> Mapping[str, Sequence[str]] | Sequence[str]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise TokensError(
-            f'the templates file {path} does not exist; check the path, or pass wordings as a list: ["I '
-            'cannot ..."]'
+            f'the templates file {path} does not exist; check the path, or pass wordings as a list: ["I cannot ..."]'
         ) from None
     except UnicodeDecodeError as error:
         raise TokensError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
         raise TokensError(
-            f"cannot read the templates file {path}: {error.strerror or error}; check the path and its "
-            "permissions"
+            f"cannot read the templates file {path}: {error.strerror or error}; check the path and its permissions"
         ) from error
     if path.suffix.lower() != ".json" and not text.lstrip().startswith(("[", "{")):
         return text.splitlines()
