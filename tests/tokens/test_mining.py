@@ -42,9 +42,7 @@ def test_mined_words_come_out_on_top_and_topic_words_do_not(taught: Taught, mine
     assert {"I", "sorry", "'m", "but"} & set(texts(mined)[:6])
     assert "mined" in mined.tokens[0].sources
     assert mined.notes == ()
-    all_of_them = SafetyTokens.mine(
-        taught.model, taught.tokenizer, HARMFUL, harmless_prompts=HARMLESS, top_k=500
-    )
+    all_of_them = SafetyTokens.mine(taught.model, taught.tokenizer, HARMFUL, harmless_prompts=HARMLESS, top_k=500)
     assert "violence" not in texts(all_of_them)
     # The contrast does it: without harmless answers the same word is taken for a refusal's.
     alone = SafetyTokens.mine(taught.model, taught.tokenizer, HARMFUL, top_k=500)
@@ -85,16 +83,10 @@ def test_gap_to_a_sibling(taught: Taught) -> None:
     assert all(token.scores and token.scores.gap == 0.0 for token in same.tokens)
 
 
-def test_order_and_repetition_of_prompts_and_batch_size_change_nothing(
-    taught: Taught, mined: SafetyTokens
-) -> None:
-    again = SafetyTokens.mine(
-        taught.model, taught.tokenizer, HARMFUL[::-1] * 2, harmless_prompts=HARMLESS[::-1] * 3
-    )
+def test_order_and_repetition_of_prompts_and_batch_size_change_nothing(taught: Taught, mined: SafetyTokens) -> None:
+    again = SafetyTokens.mine(taught.model, taught.tokenizer, HARMFUL[::-1] * 2, harmless_prompts=HARMLESS[::-1] * 3)
     assert again == mined
-    single = SafetyTokens.mine(
-        taught.model, taught.tokenizer, HARMFUL, harmless_prompts=HARMLESS, batch_size=1
-    )
+    single = SafetyTokens.mine(taught.model, taught.tokenizer, HARMFUL, harmless_prompts=HARMLESS, batch_size=1)
     assert single.ids == mined.ids
     for one, two in zip(single.tokens, mined.tokens, strict=True):
         assert one.scores is not None

@@ -17,9 +17,7 @@ from logitrail.tokens.placing import NEUTRAL_PROMPT, place, token_text, usable
 from .conftest import built_in
 
 KINDS = ["english", "multilingual", "crossing", "unigram", "llama2", "metaspace_bpe"]
-RELAXED = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ENGLISH = built_in()["refusals"]["en"]
 
 
@@ -47,9 +45,7 @@ def test_permuting_templates_changes_nothing(tokenizer: Any) -> None:
 
 
 def test_duplicating_all_templates_changes_nothing(tokenizer: Any) -> None:
-    assert SafetyTokens.from_templates(tokenizer, ENGLISH * 3) == SafetyTokens.from_templates(
-        tokenizer, ENGLISH
-    )
+    assert SafetyTokens.from_templates(tokenizer, ENGLISH * 3) == SafetyTokens.from_templates(tokenizer, ENGLISH)
 
 
 def test_a_smaller_top_k_is_a_prefix(tokenizer: Any) -> None:
@@ -97,10 +93,7 @@ def test_byte_level_round_trip_is_exact(english: Any, multilingual: Any) -> None
 def test_a_token_across_the_border_is_kept_and_named(crossing: Any) -> None:
     placed = place(crossing, "I cannot help.")
     assert placed.border == " I"
-    assert (
-        crossing.decode([*placed.context, *placed.ids])
-        == generation_text(crossing, "Hello") + "I cannot help."
-    )
+    assert crossing.decode([*placed.context, *placed.ids]) == generation_text(crossing, "Hello") + "I cannot help."
     assert crossing.decode(placed.context).endswith("assistant:")
     tokens = SafetyTokens.from_templates(crossing)
     assert any("' I'" in note for note in tokens.notes)

@@ -44,17 +44,13 @@ def test_scores_equal_the_naive_sums(refusals: list[Document], contrast: list[Do
         assert value.frequency == pytest.approx(held / total)
         mean = sum(d.weight * 0.5 ** (d.ids.index(token) / HALF_LIFE) for d in holding) / held
         assert value.position == pytest.approx(mean)
-        odds = math.log((held + 0.5) / (total - held + 0.5)) - math.log(
-            (others + 0.5) / (other - others + 0.5)
-        )
+        odds = math.log((held + 0.5) / (total - held + 0.5)) - math.log((others + 0.5) / (other - others + 0.5))
         assert value.specificity == pytest.approx(odds)
         assert value.salience == pytest.approx(held / total * mean * max(0.0, odds))
 
 
 @given(refusals=documents, contrast=documents, order=st.randoms())
-def test_order_of_documents_changes_nothing(
-    refusals: list[Document], contrast: list[Document], order: object
-) -> None:
+def test_order_of_documents_changes_nothing(refusals: list[Document], contrast: list[Document], order: object) -> None:
     shuffled = list(refusals)
     order.shuffle(shuffled)  # type: ignore[attr-defined]
     assert score(shuffled, contrast[::-1]) == score(refusals, contrast)
@@ -104,9 +100,7 @@ def test_log_odds_is_antisymmetric_and_zero_at_equal_shares() -> None:
 
 
 def test_sources_weigh_alike() -> None:
-    weighed = weigh_alike(
-        [Document("a", (1,)), Document("b", (2,)), Document("b", (3,)), Document("b", (4,))], 4.0
-    )
+    weighed = weigh_alike([Document("a", (1,)), Document("b", (2,)), Document("b", (3,)), Document("b", (4,))], 4.0)
     by_source = {name: sum(d.weight for d in weighed if d.source == name) for name in "ab"}
     assert by_source == {"a": 2.0, "b": pytest.approx(2.0)}
 
