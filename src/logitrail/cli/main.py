@@ -173,6 +173,8 @@ def tokens(recipe: RecipePath, json: Json = False) -> None:
         ],
         right=(0, *range(3, 3 + len(names))),
     )
+    for note in summary["notes"]:
+        typer.echo(f"note: {note}")
     typer.echo(f"wrote {context.out / 'tokens' / FILE}")
 
 
@@ -301,13 +303,16 @@ def gate(recipe: RecipePath, method: MethodName = None, json: Json = False) -> N
 
 @app.command()
 def report(recipe: RecipePath, json: Json = False) -> None:
-    """Gather the stages' summaries and build the HTML report."""
+    """Decide for every method, gather the stages' summaries, and build the HTML report."""
     context = _context(recipe)
     from logitrail.cli.show import as_json
+    from logitrail.stages.evaluate import decision
     from logitrail.stages.folder import only_writer
     from logitrail.stages.run import summarise, write_report
 
     with only_writer(context.out):
+        for name in context.recipe.methods:
+            decision(context, name)
         summarise(context)
         path = write_report(context)
     if json:

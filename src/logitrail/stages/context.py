@@ -23,6 +23,7 @@ class Context:
 
     recipe: Recipe
     progress: Progress = field(default_factory=Silent)
+    _hashes: dict[Path, str] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
@@ -75,7 +76,10 @@ class Context:
         if path is None:
             return None
         try:
-            return sha256_of_file(path)[:16]
+            # Once a run: every stage then speaks of the same bytes, and a file edited meanwhile counts the next time.
+            if path not in self._hashes:
+                self._hashes[path] = sha256_of_file(path)[:16]
+            return self._hashes[path]
         except FileNotFoundError:
             raise DataError(
                 f"the data file {path} does not exist; check the path (relative paths start at the recipe's folder)"

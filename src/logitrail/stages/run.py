@@ -10,11 +10,12 @@ import yaml
 
 from logitrail.artifacts import read_json, write_bytes, write_json
 from logitrail.errors import ArtifactError
+from logitrail.evals import judge
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, decision, evaluation, model_names, suites_of
 from logitrail.stages.folder import SUMMARY, only_writer, versions
 from logitrail.stages.tokens import tokens
-from logitrail.stages.train import cache, method_config, train, uses_cache
+from logitrail.stages.train import cache, load_training_rows, method_config, train, uses_cache
 from logitrail.types import SCHEMA_VERSION
 
 RATES = {"refusal": "refusal_rate", "over_refusal": "over_refusal_rate", "utility": "task_accuracy"}
@@ -32,7 +33,9 @@ def run(context: Context, *, report: bool = True) -> dict[str, Any]:
     recipe = context.recipe
     for name in recipe.methods:
         method_config(context, name)
+    judge(recipe.eval.judge)
     suites_of(recipe)
+    load_training_rows(context)
     with only_writer(context.out):
         start = time.perf_counter()
         write_bytes(

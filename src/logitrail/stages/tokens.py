@@ -44,6 +44,7 @@ def tokens(context: Context) -> dict[str, Any]:
             "tokenizer": found.tokenizer_fingerprint,
             "tokens": found.to_rows(),
             "compliance_ids": list(found.compliance_ids),
+            "notes": list(found.notes),
         }
 
     summary, _ = run_stage(

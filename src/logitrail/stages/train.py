@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 
@@ -50,20 +51,38 @@ def str_config(options: dict[str, Any], *, output_dir: Path, cache_dir: Path, se
     Raises:
         RecipeError: an option does not exist (the nearest is named) or its value cannot work.
     """
-    known = [field.name for field in dataclasses.fields(STRConfig) if field.init]
-    for name in options:
-        if name not in known:
+    fields = {field.name: field for field in dataclasses.fields(STRConfig) if field.init}
+    known = list(fields)
+    typed = dict(options)
+    for name, value in options.items():
+        if name in fields:
+            typed[name] = _typed(name, value, fields[name].default)
+        else:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             advice = f"did you mean `training.{near[0]}`?" if near else "see TRL's SFTConfig for the options"
             raise RecipeError(f"unknown key `training.{name}`; {advice}")
     try:
         return STRConfig(
-            output_dir=str(output_dir), seed=seed, str_cache_dir=str(cache_dir), **{**training_defaults(), **options}
+            output_dir=str(output_dir), seed=seed, str_cache_dir=str(cache_dir), **{**training_defaults(), **typed}
         )
     except LogitrailError:
         raise
     except Exception as error:  # transformers checks its own options with several kinds of exception
         raise RecipeError(f"`training`: {' '.join(str(error).split())[:300]}") from error
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """`value` as a number where the option is one: YAML reads `2e-4` as text, and transformers would fail much later."""
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise RecipeError(f"`training.{name}` is {value!r}; it must be true or false")
+        return value
+    if isinstance(default, int | float) and name != "str_weight" and value is not None:
+        try:
+            return float(value) if isinstance(default, float) or not float(value).is_integer() else int(float(value))
+        except (TypeError, ValueError):
+            raise RecipeError(f"`training.{name}` is {value!r}; it must be a number") from None
+    return value
 
 
 def method_config(context: Context, name: str, *, output_dir: Path | None = None) -> STRConfig:
@@ -93,6 +112,12 @@ def lora_config(context: Context) -> LoraConfig | None:
     )
 
 
+def load_training_rows(context: Context) -> Dataset:
+    """The recipe's training rows, as TRL takes them."""
+    data = context.recipe.data
+    return load_chat_rows(data.train, prompt=data.prompt, response=data.response, system=data.system, limit=data.limit)
+
+
 def build_trainer(
     context: Context,
     name: str,
@@ -103,10 +128,7 @@ def build_trainer(
     """The trainer of that method, ready to train; the reference cache is built or opened on the way."""
     recipe = context.recipe
     config = method_config(context, name, output_dir=output_dir)
-    data = recipe.data
-    dataset = load_chat_rows(
-        data.train, prompt=data.prompt, response=data.response, system=data.system, limit=data.limit
-    )
+    dataset = load_training_rows(context)
     loaded = context.load_start()
     tokens = load_tokens(context, loaded.tokenizer)
     probes = recipe.probes or (recipe.tokens.mine.harmful if recipe.tokens.mine else None)
