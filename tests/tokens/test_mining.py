@@ -13,7 +13,7 @@ from logitrail.models.chat import generation_ids
 from logitrail.models.generation import Answer, generate
 from logitrail.tokens import SafetyTokens, mining
 from logitrail.tokens.mining import Asked, start_logprobs
-from logitrail.tokens.placing import usable
+from logitrail.tokens.placing import NO_TOKEN, usable
 from logitrail.tokens.refusals import RefusalOpenings
 from logitrail.tokens.safety_tokens import _mined
 from logitrail.tokens.salience import Document
@@ -262,3 +262,8 @@ def test_own_wordings_are_known(taught: Taught) -> None:
 def test_a_model_of_another_tokenizer_is_an_error(taught: Taught, multilingual: Any) -> None:
     with pytest.raises(TokensError, match="does not belong to this tokenizer"):
         SafetyTokens.mine(taught.model, multilingual, ["Üzgünüm, bu bilgiyi veremem. 抱歉我无法"])
+
+
+def test_the_placeholder_of_an_echoed_word_is_no_token(english):
+    """Once it reached the tokenizer, which cannot decode a negative id."""
+    assert usable(english, [NO_TOKEN]) == {}

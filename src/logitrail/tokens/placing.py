@@ -88,6 +88,10 @@ def _lead(tokenizer: PreTrainedTokenizerBase, prompt: str | list[Message], befor
     return lead if not lead.strip() else ""
 
 
+NO_TOKEN = -1
+"""Stands in a document for a word that does not count, so that those behind it keep their positions."""
+
+
 def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     """What a token adds to a text, its leading space included.
 
@@ -109,7 +113,7 @@ def usable(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> dict[int, 
     - fragments of a character (one byte of several): such a token is shared by hundreds of characters, so
       that anchoring it would anchor a script, and nobody could judge it in a table.
     """
-    special = set(tokenizer.all_special_ids)
+    special = {NO_TOKEN, *tokenizer.all_special_ids}
     special.update(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
     texts: dict[int, str] = {}
     for token in sorted(set(ids) - special):

@@ -14,7 +14,7 @@ from logitrail.errors import TokensError
 from logitrail.models.chat import require_chat_template
 from logitrail.models.fingerprints import tokenizer_fingerprint
 from logitrail.tokens import artifact, mining
-from logitrail.tokens.placing import place, require_fast, token_text, usable, vocabulary_size
+from logitrail.tokens.placing import NO_TOKEN, place, require_fast, token_text, usable, vocabulary_size
 from logitrail.tokens.refusals import RefusalOpenings
 from logitrail.tokens.salience import Document, Scores, ranked, score, weigh_alike
 from logitrail.tokens.wordings import (
@@ -462,7 +462,7 @@ def _mined(
     documents = []
     for one in refused:
         echoes = mining.echoed(tokenizer, one, texts, keep)
-        documents.append(Document("mined", tuple(-1 if token in echoes else token for token in one.answer.ids)))
+        documents.append(Document("mined", tuple(NO_TOKEN if token in echoes else token for token in one.answer.ids)))
     return tuple(documents)
 
 
