@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from logitrail import __version__
-from logitrail.cli.errors import guarded
+from logitrail.cli.errors import INTERRUPTED, guarded
 
 if TYPE_CHECKING:
     from logitrail.stages.context import Context
@@ -334,6 +334,8 @@ def main(arguments: list[str] | None = None) -> None:
         try:
             code = command.main(args=arguments, prog_name="logitrail", standalone_mode=False)
         except typer.Exit as error:
+            if error.exit_code == INTERRUPTED:  # how typer passes on Ctrl-C
+                raise KeyboardInterrupt from None
             return error.exit_code
         except typer.Abort:
             raise KeyboardInterrupt from None
