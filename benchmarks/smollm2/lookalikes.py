@@ -27,7 +27,7 @@ def _fill(text: str, item: str) -> str:
     return text.replace("{x}", item).replace("{X}", item[:1].upper() + item[1:])
 
 
-def lookalike_rows(seed: int, *, frames_per_item: int = 5, abouts_per_topic: int = 8) -> list[Row]:
+def lookalike_rows(seed: int, *, frames_per_item: int = 5, abouts_per_topic: int = 12) -> list[Row]:
     """Every family, each item in a few frames drawn with `seed`; the same rows for the same seed."""
     draw = random.Random(seed)  # noqa: S311 - a choice of frames, not a secret
     words = grammar()

@@ -255,6 +255,8 @@ class Builder:
         dropped: Counter[str] = Counter()
         for row in self.rows("catqa_english") + self.rows("harmfulqa"):
             category = wording_category(row)
+            if row["source"] == "harmfulqa" and QUESTION.match(row["prompt"]) is None:
+                category = None  # "Did she exploit the poor?" asks for an opinion, not for help
             if category is None:
                 dropped["not clearly harmful"] += 1
             elif row["prompt"] in self.test:
@@ -354,7 +356,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=HERE.parents[2] / "shared" / "data")
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--rows", type=int, default=2400, help="alignment rows in all")
-    parser.add_argument("--harmful-share", type=float, default=0.4, help="share of them that is refused")
+    parser.add_argument("--harmful-share", type=float, default=0.35, help="share of them that is refused")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     folder = convert(args.work)
