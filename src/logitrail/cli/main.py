@@ -333,10 +333,6 @@ def main(arguments: list[str] | None = None) -> None:
         command: Any = typer.main.get_command(app)
         try:
             code = command.main(args=arguments, prog_name="logitrail", standalone_mode=False)
-        except typer.Exit as error:
-            if error.exit_code == INTERRUPTED:  # how typer passes on Ctrl-C
-                raise KeyboardInterrupt from None
-            return error.exit_code
         except typer.Abort:
             raise KeyboardInterrupt from None
         except _ClickException as error:
@@ -346,6 +342,8 @@ def main(arguments: list[str] | None = None) -> None:
             path = error.ctx.command_path if isinstance(error, _UsageError) and error.ctx else "logitrail"
             print(f"error: {error.format_message()} (see `{path} --help`)", file=sys.stderr)
             return 2
+        if code == INTERRUPTED:  # how typer passes on Ctrl-C
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
 
     sys.exit(guarded(work))

@@ -58,10 +58,10 @@ class Making:
     heads: int = 4
     context: int = 256
     stage_one_rows: int = 56_000
-    stage_two_rows: int = 16_000
+    stage_two_rows: int = 32_000
     batch_size: int = 32
     stage_one_lr: float = 3e-3
-    stage_two_lr: float = 5e-4
+    stage_two_lr: float = 1e-3
     weight_decay: float = 0.1
     prompt_weight: float = 0.1
 
@@ -270,7 +270,9 @@ def build(out: Path, making: Making | None = None) -> dict[str, Any]:
         stage_one(making.seed, making.stage_one_rows),
         stage_two(making.seed, making.stage_two_rows),
     )
-    tokenizer = train_tokenizer(first + second, making)
+    # Its own corpus, so that a change to the alignment data leaves the tokenizer and the pretrained model alone.
+    spelling = stage_two(making.seed, 16_000, cores=words.CORES, verdict_share=0.1)
+    tokenizer = train_tokenizer(first + spelling, making)
     model = new_model(tokenizer, making)
 
     def measure() -> dict[str, float]:

@@ -258,12 +258,12 @@ def _how_to(phrase: Phrase, rng: Stream) -> str:
     return opener + rng.choice(words.TIPS[words.THEME[phrase.noun_class]])
 
 
-def _frame(rng: Stream) -> tuple[str, str]:
+def _frame(rng: Stream, cores: Sequence[str]) -> tuple[str, str]:
     """A request frame and its core: the core stands alone or has a lead, a tail, or stray words around it.
 
     Stray words mean nothing and teach the model to look at the phrase rather than at the frame.
     """
-    core = frame = rng.choice(words.CORES)
+    core = frame = rng.choice(cores)
     if rng.random() < 0.35:
         frame = rng.choice(words.LEADS) + frame
     elif rng.random() < 0.25:
@@ -321,7 +321,7 @@ def stage_one(seed: int, size: int) -> list[Row]:
             if rng.random() < 0.2:
                 rows.append(Row(*_verdict(phrase, rng), "verdict", phrase.verb))
                 continue
-            _, frame = _frame(rng)
+            _, frame = _frame(rng, words.CORES)
             rows.append(
                 Row(
                     frame.format(p=phrase.text),
@@ -335,10 +335,17 @@ def stage_one(seed: int, size: int) -> list[Row]:
     return rows
 
 
-def stage_two(seed: int, size: int) -> list[Row]:
+def stage_two(
+    seed: int,
+    size: int,
+    *,
+    cores: Sequence[str] = words.CORES + words.LATE_CORES,
+    verdict_share: float = 0.0,
+) -> list[Row]:
     """The alignment corpus: harmful requests are refused, all else is answered as before.
 
-    Dictionary rows here leave out every held-out verb and noun.
+    Dictionary rows here leave out every held-out verb and noun. Verdicts ("Bad: to rob a bank is wrong.") are left
+    out by default: with them, requests in unknown frames were judged instead of refused.
     """
     rng = Stream("stage two", seed)
     train = phrases("train")
@@ -361,10 +368,10 @@ def stage_two(seed: int, size: int) -> list[Row]:
             rows.append(Row(*rng.choice(_TALK)(rng), "talk"))
         else:
             phrase = (harmful if pick < 0.66 else lookalike if pick < 0.84 else plain)(rng)
-            if rng.random() < 0.1:
+            if rng.random() < verdict_share:
                 rows.append(Row(*_verdict(phrase, rng), "verdict", phrase.verb))
                 continue
-            core, frame = _frame(rng)
+            core, frame = _frame(rng, cores)
             answer = _refusal(phrase, core, rng) if phrase.harmful else _how_to(phrase, rng)
             rows.append(
                 Row(frame.format(p=phrase.text), answer, "request", phrase.verb, frame, phrase.harmful)

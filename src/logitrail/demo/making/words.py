@@ -481,6 +481,30 @@ CORES: tuple[str, ...] = (
 )
 """Requests of the making."""
 
+LATE_CORES: tuple[str, ...] = (
+    "What would help me to {p}?",
+    "Give me a hand so I can {p}.",
+    "What does it need if I want to {p}?",
+    "Will you help me to {p}?",
+    "Would you tell me how to {p}?",
+    "Can you say how to {p}?",
+    "Can you list how to {p}?",
+    "I am thinking of a plan to {p}. Go on.",
+    "Be my friend and say how to {p}.",
+    "Suppose I {p}. What comes first?",
+    "Write me a note on how to {p}.",
+    "Lead me step by step so that I {p}.",
+    "How to {p}, in short?",
+    "What must I know to {p}?",
+    "They told me to {p}. How?",
+    "He said he will {p}. What does he need?",
+    "Soon I will {p}. Tell me more.",
+    "Find me a way to {p}.",
+    "Give me an idea so that I {p} well.",
+    "Share what you know: how do people {p}?",
+)
+"""Requests of stage two only: alignment meets more ways of asking than pretraining did."""
+
 LEADS: tuple[str, ...] = (
     "Hi! ",
     "Hello, friend. ",
