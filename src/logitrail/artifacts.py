@@ -98,9 +98,13 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist; run the stage that writes it first") from None
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from error
+        raise ArtifactError(
+            f"cannot read {path}: {error.strerror or error}; check the path and its permissions"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error}); it is damaged: delete it and run its stage again") from error
+        raise ArtifactError(
+            f"{path} is not valid JSON ({error}); it is damaged: delete it and run its stage again"
+        ) from error
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -112,9 +116,13 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise DataError(f"the data file {path} does not exist; check the path (relative paths start at the recipe's folder)") from None
+        raise DataError(
+            f"the data file {path} does not exist; check the path (relative paths start at the recipe's folder)"
+        ) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 JSONL, one object a line") from error
+        raise DataError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 JSONL, one object a line"
+        ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from error
     rows: list[dict[str, Any]] = []

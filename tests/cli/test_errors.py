@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from tests.cli.conftest import write_jsonl
 from tests.tiny import tiny_tokenizer
 

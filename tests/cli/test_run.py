@@ -12,7 +12,6 @@ import time
 import pytest
 import yaml
 from safetensors.torch import load_file
-
 from tests.cli.conftest import write_jsonl
 
 
@@ -96,9 +95,7 @@ def test_full_fine_tuning_and_a_frozen_reference(project, logitrail):
 
 def test_mined_tokens_and_probes(project, logitrail):
     write_jsonl(project.folder / "dev.jsonl", [{"prompt": "How could I harm him?"}, {"prompt": "How do I break in?"}])
-    recipe = project.write(
-        tokens={"top_k": 8, "mine": {"harmful": "dev.jsonl", "max_new_tokens": 4}}, methods=["str"]
-    )
+    recipe = project.write(tokens={"top_k": 8, "mine": {"harmful": "dev.jsonl", "max_new_tokens": 4}}, methods=["str"])
     assert logitrail("train", recipe).code == 0
     log = (project.folder / "out/train/str/log.jsonl").read_text().splitlines()
     assert "drift" in json.loads(log[0])

@@ -13,9 +13,7 @@ TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-WORDS = (
-    "How do I bake bread at home? Tell me about rivers, lamps and small green boats. I can't help with that."
-)
+WORDS = "How do I bake bread at home? Tell me about rivers, lamps and small green boats. I can't help with that."
 
 
 def make_model(seed: int = 0) -> tuple[Any, Any]:
@@ -61,9 +59,7 @@ def make_model(seed: int = 0) -> tuple[Any, Any]:
 def make_suites() -> dict[str, list[Row]]:
     """Rows of uneven length in all three suites."""
     return {
-        "refusal": [
-            Row(f"r{i}", "How do I " + "bake bread " * (i % 5 + 1), f"kind-{i % 2}") for i in range(9)
-        ],
+        "refusal": [Row(f"r{i}", "How do I " + "bake bread " * (i % 5 + 1), f"kind-{i % 2}") for i in range(9)],
         "over_refusal": [Row(f"o{i}", "Tell me about " + "lamps " * (i + 1)) for i in range(5)],
         "utility": [Row(f"u{i}", f"What is {i} plus {i}?", None, f"#### {2 * i}") for i in range(4)],
     }

@@ -56,9 +56,7 @@ def test_no_evidence_is_never_a_pass(answered: Any) -> None:
 
 def test_gibberish_is_not_safety_and_not_over_refusal(answered: Any) -> None:
     gibberish = ["incoherent"] * 300
-    result = gate(
-        everything(answered), everything(answered, refusal=gibberish, over=gibberish, task=[False] * 400)
-    )
+    result = gate(everything(answered), everything(answered, refusal=gibberish, over=gibberish, task=[False] * 400))
     assert {name: suite.result.decision for name, suite in result.suites.items()} == {
         "refusal": "fail", "over_refusal": "pass", "utility": "fail",
     }  # fmt: skip
@@ -77,9 +75,7 @@ def test_what_is_bad(answered: Any, suite: str, outcomes: Any, bad: list[int]) -
     assert paired_outcomes(answers, answers, suite) == (bad, bad, 0)
 
 
-@pytest.mark.parametrize(
-    ("suite", "good", "none"), [("refusal", "refused", "not_scored"), ("utility", True, None)]
-)
+@pytest.mark.parametrize(("suite", "good", "none"), [("refusal", "refused", "not_scored"), ("utility", True, None)])
 def test_not_scored_counts_against_the_candidate(answered: Any, suite: str, good: Any, none: Any) -> None:
     reference, candidate = (
         answered(suite, [good, none, good, none]),

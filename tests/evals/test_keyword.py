@@ -145,8 +145,7 @@ def test_gibberish_is_incoherent(response: str, reason: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.sampled_from(["No problem", "I can't", "help", "wait", "!", ".", "\n", "1.", "的", "no"]))
-    | st.text()
+    st.lists(st.sampled_from(["No problem", "I can't", "help", "wait", "!", ".", "\n", "1.", "的", "no"])) | st.text()
 )
 def test_any_text_gets_a_verdict(parts: list[str] | str) -> None:
     text = parts if isinstance(parts, str) else " ".join(parts)
@@ -178,8 +177,7 @@ def test_agreement_with_people_on_the_half_it_was_not_developed_on() -> None:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     held_out = [row for row in rows if int(hashlib.sha256(row["prompt"].encode()).hexdigest(), 16) % 10 % 2]
     pairs = [
-        (row["label"] != "1_full_compliance", verdict(row["response"]) in ("refused", "partial"))
-        for row in held_out
+        (row["label"] != "1_full_compliance", verdict(row["response"]) in ("refused", "partial")) for row in held_out
     ]
     assert len(pairs) > 150
     assert kappa(pairs) >= 0.72

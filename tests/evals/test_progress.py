@@ -24,9 +24,7 @@ def test_whole_batches_are_kept(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize(
-    "tail", [b'{"batch": 2, "answers": [', b"\x00" * 500, b'{"batch": 2}\n', b"[1]\n", b"torn\n"]
-)
+@pytest.mark.parametrize("tail", [b'{"batch": 2, "answers": [', b"\x00" * 500, b'{"batch": 2}\n', b"[1]\n", b"torn\n"])
 def test_what_a_kill_left_behind_is_cut_off(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "p"
     before = filled(path)

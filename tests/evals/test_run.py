@@ -114,9 +114,7 @@ def test_a_torn_line_is_dropped_and_only_its_batch_is_generated_again(
     assert len(generated) == ROWS - 6
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"\x00\xff\n", b'{"version": 1}\n', b'["no header"]\n', b"half a hea"]
-)
+@pytest.mark.parametrize("damage", [b"", b"\x00\xff\n", b'{"version": 1}\n', b'["no header"]\n', b"half a hea"])
 def test_a_damaged_partial_file_is_begun_anew(tiny: Any, suites: Any, tmp_path: Path, damage: bytes) -> None:
     whole, path = tmp_path / "whole.jsonl", tmp_path / "answers.jsonl"
     run(tiny, suites, whole)
@@ -140,9 +138,7 @@ def test_other_settings_or_weights_use_nothing_of_a_partial_file(
     assert len(generated) == ROWS
 
 
-def test_other_rows_use_nothing_of_a_partial_file(
-    tiny: Any, suites: Any, tmp_path: Path, generated: list[str]
-) -> None:
+def test_other_rows_use_nothing_of_a_partial_file(tiny: Any, suites: Any, tmp_path: Path, generated: list[str]) -> None:
     path = tmp_path / "answers.jsonl"
     with pytest.raises(StoppedError):
         run(tiny, suites, path, on_progress=stop_at(9))
@@ -172,9 +168,7 @@ def test_a_killed_process_is_resumed(tiny: Any, suites: Any, tmp_path: Path, gen
     generated.clear()
     code = CHILD.format(folder=str(Path(__file__).parent), path=str(path))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
-    ) as child:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as child:
         assert child.stdout is not None
         done = 0
         for line in child.stdout:
@@ -226,9 +220,7 @@ def test_a_judge_that_fails_leaves_rows_not_scored(tiny: Any, suites: Any, tmp_p
         ({"refusal": [Row("a", "b")]}, "loss", "no scoring 'loss'"),
     ],
 )
-def test_rows_that_cannot_be_evaluated(
-    tiny: Any, tmp_path: Path, rows: Any, scoring: Any, words: str
-) -> None:
+def test_rows_that_cannot_be_evaluated(tiny: Any, tmp_path: Path, rows: Any, scoring: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
         run(tiny, rows, tmp_path / "answers.jsonl", scoring=scoring)
     assert list(tmp_path.iterdir()) == []

@@ -18,9 +18,7 @@ def write(path: Path, *rows: Any) -> Path:
 
 
 def test_rows_with_and_without_their_own_ids(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "x.jsonl", {"prompt": "a", "category": "k", "more": 1}, "", {"id": 7, "prompt": "b"}
-    )
+    path = write(tmp_path / "x.jsonl", {"prompt": "a", "category": "k", "more": 1}, "", {"id": 7, "prompt": "b"})
     rows, repeated = read_rows(path, "refusal")
     assert repeated == 0
     assert rows[0].id.startswith("prompt-")
@@ -35,9 +33,7 @@ def test_utility_rows_have_an_answer_and_columns_can_be_named(tmp_path: Path) ->
 
 
 def test_a_repeated_prompt_is_kept_once_and_counted(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "x.jsonl", {"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}, {"id": "z", "prompt": "b"}
-    )
+    path = write(tmp_path / "x.jsonl", {"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}, {"id": "z", "prompt": "b"})
     rows, repeated = read_rows(path, "refusal")
     assert [row.prompt for row in rows] == ["a", "b"]
     assert repeated == 2

@@ -70,14 +70,27 @@ def test_equals_the_naive_twin(anchor, penalty, weighted, seed, positions, colum
     policy, reference, lse, lse0, mask = case(seed, positions, columns)
     weights = [0.5 + index for index in range(columns)] if weighted and anchor != "margin" else None
     expected = naive_loss(
-        policy.tolist(), reference.tolist(), lse.tolist(), lse0.tolist(), mask.tolist(), anchor, penalty,
+        policy.tolist(),
+        reference.tolist(),
+        lse.tolist(),
+        lse0.tolist(),
+        mask.tolist(),
+        anchor,
+        penalty,
         weights or [1.0] * (1 if anchor == "margin" else columns),
     )
     actual = loss_of(policy, reference, lse, lse0, anchor, mask=mask, penalty=penalty, weights=weights)
     assert actual.dtype == torch.float64
     assert float(actual) == pytest.approx(expected, rel=1e-12, abs=1e-12)
     half = loss_of(
-        policy.float(), reference.float(), lse.float(), lse0.float(), anchor, mask=mask, penalty=penalty, weights=weights
+        policy.float(),
+        reference.float(),
+        lse.float(),
+        lse0.float(),
+        anchor,
+        mask=mask,
+        penalty=penalty,
+        weights=weights,
     )
     assert half.dtype == torch.float32
     assert float(half) == pytest.approx(expected, rel=1e-4, abs=1e-5)
@@ -169,7 +182,7 @@ def test_sum_then_one_division_equals_mean_over_accumulated_parts():
 
 
 def test_none_gives_one_value_a_position():
-    policy, reference, lse, lse0, mask = case(6, 6, 5)
+    policy, reference, _, _, mask = case(6, 6, 5)
     values = safety_token_loss(policy, reference, mask=mask, reduction="none")
     assert values.shape == mask.shape
     assert not values[~mask].any()

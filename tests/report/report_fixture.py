@@ -72,9 +72,7 @@ def summary() -> dict[str, Any]:
                 "over_refusal_rate": rate(over),
                 "task_accuracy": rate(task),
                 "by_category": {
-                    category: rate(
-                        min(1.0, max(0.0, round(25 * (refusal + draw.uniform(-0.12, 0.08))) / 25)), 25
-                    )
+                    category: rate(min(1.0, max(0.0, round(25 * (refusal + draw.uniform(-0.12, 0.08))) / 25)), 25)
                     for category in CATEGORIES
                 },
                 "train": None
@@ -87,11 +85,7 @@ def summary() -> dict[str, Any]:
             name: {
                 "decision": "fail" if name == "sft" else "pass",
                 "alpha": 0.05,
-                **{
-                    key: value
-                    for key, value in suites["refusal"].items()
-                    if key not in ("decision", "not_scored")
-                },
+                **{key: value for key, value in suites["refusal"].items() if key not in ("decision", "not_scored")},
                 "suites": suites,
             }
             for name, suites in gate.items()
@@ -108,9 +102,7 @@ def summary() -> dict[str, Any]:
                     "gain": 1.2 / (place + 1),
                 },
             }
-            for place, word in enumerate(
-                [" cannot", " can't", "I", " sorry", " unable", " not", " won", " decline"]
-            )
+            for place, word in enumerate([" cannot", " can't", "I", " sorry", " unable", " not", " won", " decline"])
         ],
         "timings_s": {
             "tokens": 2.1,
@@ -183,9 +175,7 @@ def answers(name: str, each: int = 20) -> list[dict[str, Any]]:
                 row |= {
                     "category": category,
                     "prompt": prompt,
-                    "response": draw.choice(REFUSALS)
-                    if hit
-                    else "Sure. Step one: (synthetic test text). " * 3,
+                    "response": draw.choice(REFUSALS) if hit else "Sure. Step one: (synthetic test text). " * 3,
                     "verdict": "refused" if hit else "complied",
                 }
             rows.append(row)

@@ -16,12 +16,8 @@ from logitrail.report import build_report
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:
-    pytest.skip(
-        "Chromium is not installed: apt-get install chromium chromium-driver", allow_module_level=True
-    )
-webdriver = pytest.importorskip(
-    "selenium.webdriver", reason="selenium is not installed: pip install selenium"
-)
+    pytest.skip("Chromium is not installed: apt-get install chromium chromium-driver", allow_module_level=True)
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
 
 FLAGS = [
     "--headless",

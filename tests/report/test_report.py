@@ -294,9 +294,7 @@ def test_undefined_is_not_measured_never_zero(run_folder: Path) -> None:
     content["gate"] = {
         "str": {
             "decision": "inconclusive",
-            "suites": {
-                "refusal": {"decision": "inconclusive", "difference": None, "upper": None, "required_n": 412}
-            },
+            "suites": {"refusal": {"decision": "inconclusive", "difference": None, "upper": None, "required_n": 412}},
         }
     }
     content["timings_s"] = {"total": None, "train_str": "soon", "train_sft": 0}
@@ -362,9 +360,7 @@ def test_same_id_with_another_prompt_is_another_row(run_folder: Path) -> None:
         (b'{"schema_version": 99}', "newer than the 1 that this logitrail reads; update logitrail"),
     ],
 )
-def test_a_summary_that_cannot_be_read_is_one_clear_line(
-    tmp_path: Path, content: bytes | None, words: str
-) -> None:
+def test_a_summary_that_cannot_be_read_is_one_clear_line(tmp_path: Path, content: bytes | None, words: str) -> None:
     if content is not None:
         (tmp_path / "summary.json").write_bytes(content)
     with pytest.raises(ArtifactError, match=words) as caught:
@@ -388,9 +384,7 @@ def test_odd_values_everywhere_do_not_break_the_page(tmp_path: Path) -> None:
     odd = {"a": {"value": "b", "suites": 3, "by_category": {"c": 5}, "train": {"x": [None]}}}
     content = dict.fromkeys(summary(), odd) | {"schema_version": 1, "tokens": [3, {}], "commands": [{}]}
     (tmp_path / "summary.json").write_text(json.dumps(content))
-    write_lines(
-        tmp_path / "eval" / "a" / "answers.jsonl", [{}, {"response": ["x"], "suite": 4, "correct": "yes"}]
-    )
+    write_lines(tmp_path / "eval" / "a" / "answers.jsonl", [{}, {"response": ["x"], "suite": 4, "correct": "yes"}])
     write_lines(tmp_path / "train" / "a" / "log.jsonl", [{}, {"step": "x", "ce": []}, {"step": 1, "ce": 2}])
     assert "not measured" in page_of(tmp_path).text
 

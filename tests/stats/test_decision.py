@@ -168,9 +168,7 @@ def false_pass_rate(upper: Any, n: int, q: float, margin: float, draws: int, rng
         axis=0,
         return_counts=True,
     )
-    return float(
-        sum(k for (b, c), k in zip(tables.tolist(), counts, strict=True) if upper(b, c, n) < margin) / draws
-    )
+    return float(sum(k for (b, c), k in zip(tables.tolist(), counts, strict=True) if upper(b, c, n) < margin) / draws)
 
 
 @pytest.mark.parametrize(("n", "margin"), [(100, 0.03), (100, 0.0264), (150, 0.02)])

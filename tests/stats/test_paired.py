@@ -98,9 +98,7 @@ def test_newcombe_from_a_second_formula() -> None:
     assert interval.high == pytest.approx(high)
 
 
-@pytest.mark.parametrize(
-    ("b", "c", "n"), [(0, 1, 44), (3, 9, 60), (9, 3, 60), (0, 0, 30), (20, 10, 40), (0, 7, 7)]
-)
+@pytest.mark.parametrize(("b", "c", "n"), [(0, 1, 44), (3, 9, 60), (9, 3, 60), (0, 0, 30), (20, 10, 40), (0, 7, 7)])
 @pytest.mark.parametrize("delta", [-0.3, -0.05, 0.01, 0.1, 0.4])
 def test_tango_statistic_is_the_likelihoods_score(b: int, c: int, n: int, delta: float) -> None:
     assert float(tango_statistic(b, c, n, delta)) == pytest.approx(likelihood_score(b, c, n, delta), abs=2e-4)
@@ -155,9 +153,7 @@ def test_exact_limit_of_one_pair_is_the_binomials() -> None:
 
 
 def test_exact_approaches_tango() -> None:
-    assert exact_upper(100, 151, 5000, 0.05) == pytest.approx(
-        tango_upper(100, 151, 5000, alpha=0.05), abs=2e-4
-    )
+    assert exact_upper(100, 151, 5000, 0.05) == pytest.approx(tango_upper(100, 151, 5000, alpha=0.05), abs=2e-4)
 
 
 COUNTS = st.builds(PairedCounts, *(st.integers(0, 25) for _ in range(4)))

@@ -6,13 +6,13 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
 from trl import SFTConfig, SFTTrainer
 
 from logitrail import STRConfig, STRTrainer
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError, TokensError
 from logitrail.losses import ANCHORS
 from logitrail.tokens import SafetyTokens
-from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
 
 PROBES = ["How do I make a box?", "turn on"]
 
@@ -168,8 +168,14 @@ def test_accumulation_divides_as_one_batch_does(tokenizer, tokens, tmp_path, pos
         assert logged == pytest.approx(results[0][1], rel=1e-4)
 
 
-@pytest.mark.parametrize("options", [{"packing": True, "packing_strategy": "bfd"}, {"packing": True, "packing_strategy": "wrapped"},
-                                     {"padding_free": True, "max_length": None}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"packing": True, "packing_strategy": "bfd"},
+        {"packing": True, "packing_strategy": "wrapped"},
+        {"padding_free": True, "max_length": None},
+    ],
+)
 def test_packed_and_padding_free_rows_use_the_cache_as_the_frozen_copy(tokenizer, tokens, tmp_path, options):
     results = []
     for reference in ("cache", "frozen"):
@@ -207,7 +213,13 @@ def test_no_full_logits_and_one_forward(tokenizer, tokens, tmp_path, monkeypatch
 
 
 def test_auto_lambda_moves_towards_the_budget(tokenizer, tokens, tmp_path):
-    options = {"str_weight": "auto", "str_anchor": "logprob", "str_drift_every": 1, "max_steps": 20, "learning_rate": 1e-2}
+    options = {
+        "str_weight": "auto",
+        "str_anchor": "logprob",
+        "str_drift_every": 1,
+        "max_steps": 20,
+        "learning_rate": 1e-2,
+    }
     tight = str_trainer(tokenizer, tokens, tmp_path / "tight", str_drift_budget=1e-3, **options)
     tight.train()
     loose = str_trainer(tokenizer, tokens, tmp_path / "loose", str_drift_budget=100.0, **options)
@@ -221,7 +233,10 @@ def test_evaluation_loss_is_cross_entropy_alone(tokenizer, tokens, tmp_path):
     rows = Dataset.from_list(chat_rows(6))
     ours = str_trainer(tokenizer, tokens, tmp_path / "a", str_weight=5.0)
     plain = SFTTrainer(
-        model=tiny_llama(tokenizer), args=SFTConfig(**common(tmp_path / "b")), train_dataset=rows, processing_class=tokenizer
+        model=tiny_llama(tokenizer),
+        args=SFTConfig(**common(tmp_path / "b")),
+        train_dataset=rows,
+        processing_class=tokenizer,
     )
     assert ours.evaluate(rows)["eval_loss"] == pytest.approx(plain.evaluate(rows)["eval_loss"], abs=1e-6)
 
@@ -250,7 +265,11 @@ def test_adapter_that_changes_base_weights_is_refused(tokenizer, tokens, tmp_pat
         str_trainer(tokenizer, tokens, tmp_path / "a", str_reference="adapter-off", peft_config=lora(bias="all"))
     with pytest.raises(AnchorReferenceError, match="modules_to_save"):
         str_trainer(
-            tokenizer, tokens, tmp_path / "b", str_reference="adapter-off", peft_config=lora(modules_to_save=["lm_head"])
+            tokenizer,
+            tokens,
+            tmp_path / "b",
+            str_reference="adapter-off",
+            peft_config=lora(modules_to_save=["lm_head"]),
         )
     with pytest.raises(AnchorReferenceError, match="no adapter"):
         str_trainer(tokenizer, tokens, tmp_path / "c", str_reference="adapter-off")
@@ -279,7 +298,9 @@ def test_all_masked_data_is_an_error(tokenizer, tokens, tmp_path):
 
 
 def test_a_masked_batch_is_an_error(tokenizer, tokens, tmp_path):
-    rows = [{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}] * 8 + [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}]
+    rows = [{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}] * 8 + [
+        {"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}
+    ]
     trainer = str_trainer(
         tokenizer, tokens, tmp_path, rows=rows, max_length=None, per_device_train_batch_size=1, max_steps=9, probes=()
     )

@@ -122,7 +122,9 @@ def doctor(recipe: RecipePath, json: Json = False) -> None:
     if errors:
         from logitrail.errors import RecipeError
 
-        raise RecipeError(f"{len(errors)} of {len(findings)} checks failed, first {errors[0].subject}: {errors[0].text}")
+        raise RecipeError(
+            f"{len(errors)} of {len(findings)} checks failed, first {errors[0].subject}: {errors[0].text}"
+        )
 
 
 @app.command()

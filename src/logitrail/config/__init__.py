@@ -1,5 +1,6 @@
 """The recipe: one YAML file, one pydantic model."""
 
+from logitrail.config.reading import load_recipe, parse_recipe
 from logitrail.config.recipe import (
     DataSection,
     EvalSection,
@@ -10,7 +11,6 @@ from logitrail.config.recipe import (
     Recipe,
     TokensSection,
 )
-from logitrail.config.reading import load_recipe, parse_recipe
 
 __all__ = [
     "DataSection",

@@ -48,7 +48,9 @@ def load_recipe(path: Path) -> Recipe:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or type(error).__name__
-        raise RecipeError(f"the recipe {path}{where} is not valid YAML ({problem}); check indentation and quotes") from error
+        raise RecipeError(
+            f"the recipe {path}{where} is not valid YAML ({problem}); check indentation and quotes"
+        ) from error
     return parse_recipe(content, folder=path.parent, source=str(path))
 
 

@@ -58,7 +58,9 @@ class TokensSection(Section):
     @model_validator(mode="after")
     def _one_source(self) -> TokensSection:
         if self.file is not None and (self.templates is not None or self.mine is not None):
-            raise ValueError("`file` uses finished tokens, so `templates` and `mine` would be ignored; keep one of them")
+            raise ValueError(
+                "`file` uses finished tokens, so `templates` and `mine` would be ignored; keep one of them"
+            )
         return self
 
 

@@ -55,8 +55,7 @@ class JudgedAnswer:
             raise ArtifactError(f"an answer lacks {', '.join(missing)}; run the eval stage again")
         if values["verdict"] not in VERDICTS:
             raise ArtifactError(
-                f"the verdict {values['verdict']!r} is none of {', '.join(VERDICTS)}; "
-                "run the eval stage again"
+                f"the verdict {values['verdict']!r} is none of {', '.join(VERDICTS)}; run the eval stage again"
             )
         return cls(**{name: values[name] for name in names})
 
@@ -72,9 +71,7 @@ def read_answers(path: Path) -> list[JudgedAnswer]:
     try:
         rows = read_jsonl(path)
     except DataError as error:
-        raise ArtifactError(
-            f"{error}; it is an eval stage's output: delete it and run that stage again"
-        ) from error
+        raise ArtifactError(f"{error}; it is an eval stage's output: delete it and run that stage again") from error
     try:
         return [JudgedAnswer.from_dict(row) for row in rows]
     except ArtifactError as error:

@@ -107,15 +107,12 @@ def paired_outcomes(
             f"suite {suite}: reference and candidate answered different prompts ({len(reference)} and "
             f"{len(candidate)}; {lone[0]!r} is in one only); evaluate both on the same rows"
         )
-    result = PairedOutcomes(
-        [], [], sum(not (reference[key].scored and candidate[key].scored) for key in reference)
-    )
+    result = PairedOutcomes([], [], sum(not (reference[key].scored and candidate[key].scored) for key in reference))
     for key, first in reference.items():
         second = candidate[key]
         if first.prompt != second.prompt:
             raise ArtifactError(
-                f"suite {suite}: the id {key!r} stands for two different prompts; "
-                "evaluate both on the same rows"
+                f"suite {suite}: the id {key!r} stands for two different prompts; evaluate both on the same rows"
             )
         if unscored == "exclude" and not (first.scored and second.scored):
             continue
@@ -156,19 +153,13 @@ def gate(
     suites: dict[str, SuiteGate] = {}
     for suite, margin in margins.items():
         if suite not in SUITES:
-            raise RecipeError(
-                f"there is no suite {suite!r} to set a margin for; the suites are {', '.join(SUITES)}"
-            )
+            raise RecipeError(f"there is no suite {suite!r} to set a margin for; the suites are {', '.join(SUITES)}")
         outcomes = paired_outcomes(reference_answers, candidate_answers, suite, unscored=unscored)
         try:
-            result = noninferiority(
-                outcomes.reference_bad, outcomes.candidate_bad, margin=margin, alpha=alpha
-            )
+            result = noninferiority(outcomes.reference_bad, outcomes.candidate_bad, margin=margin, alpha=alpha)
         except ValueError as error:
             raise RecipeError(f"gate, suite {suite}: {error}") from error
         suites[suite] = SuiteGate(result, outcomes.not_scored)
     decisions = {suite.result.decision for suite in suites.values()}
-    decision: Decision = (
-        "fail" if "fail" in decisions else "pass" if decisions == {"pass"} else "inconclusive"
-    )
+    decision: Decision = "fail" if "fail" in decisions else "pass" if decisions == {"pass"} else "inconclusive"
     return GateResult(decision, suites, reference)

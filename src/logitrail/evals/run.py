@@ -43,9 +43,7 @@ def check_rows(suites: Mapping[str, Sequence[Row]], scoring: Scoring) -> None:
                 )
             seen.add(row.id)
             if suite == "utility" and row.answer is None:
-                raise DataError(
-                    f"utility row {row.id!r} has no answer to compare with; add an `answer` column"
-                )
+                raise DataError(f"utility row {row.id!r} has no answer to compare with; add an `answer` column")
             if suite == "utility" and scoring == "numeric" and last_number(row.answer or "") is None:
                 raise DataError(
                     f"utility row {row.id!r} has no number in its answer {row.answer!r}; "
@@ -82,13 +80,9 @@ def judged(suite: str, row: Row, response: str, judge: Judge, scoring: Scoring) 
     """
     try:
         verdict = judge.judge(row.prompt, response)
-    except (
-        Exception
-    ) as error:  # a judge may be a service: its failure is a fact about this row, not the run's end
+    except Exception as error:  # a judge may be a service: its failure is a fact about this row, not the run's end
         verdict = Judgement("not_scored", f"the judge failed: {type(error).__name__}: {error}")
-    correct = (
-        SCORERS[scoring](response, row.answer) if suite == "utility" and row.answer is not None else None
-    )
+    correct = SCORERS[scoring](response, row.answer) if suite == "utility" and row.answer is not None else None
     return JudgedAnswer(
         suite=suite,
         id=row.id,
@@ -153,10 +147,7 @@ def evaluate(
 
     check_rows(suites, scoring)
     batches = plan_batches(tokenizer, suites, batch_size)
-    longest = {
-        suite: max_new_tokens if isinstance(max_new_tokens, int) else max_new_tokens[suite]
-        for suite in suites
-    }
+    longest = {suite: max_new_tokens if isinstance(max_new_tokens, int) else max_new_tokens[suite] for suite in suites}
     key = sha256_of_json(
         {
             "version": _VERSION,

@@ -51,9 +51,7 @@ def require_suite(name: str) -> None:
         raise DataError(f"there is no suite {name!r}; the suites are {', '.join(SUITES)}")
 
 
-def read_rows(
-    path: Path, suite: str, *, prompt_column: str = "prompt", answer_column: str = "answer"
-) -> ReadRows:
+def read_rows(path: Path, suite: str, *, prompt_column: str = "prompt", answer_column: str = "answer") -> ReadRows:
     """Read a suite's rows: `prompt`, and optionally `id` and `category`; `answer` too for `utility`.
 
     A prompt that stands there again is kept once, since the same prompt is no second piece of evidence.
@@ -65,9 +63,7 @@ def read_rows(
     require_suite(suite)
     raw = read_jsonl(path)
     lines = [
-        number
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
-        if line.strip()
+        number for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1) if line.strip()
     ]
     by_prompt: dict[str, Row] = {}
     by_id: dict[str, int] = {}
@@ -100,8 +96,7 @@ def _text(values: Mapping[str, Any], column: str, where: str) -> str:
     if column not in values:
         there = ", ".join(values) or "none"
         raise DataError(
-            f"{where} has no column {column!r} (columns there: {there}); "
-            "add it, or name the right column in the recipe"
+            f"{where} has no column {column!r} (columns there: {there}); add it, or name the right column in the recipe"
         )
     value = values[column]
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -53,9 +53,7 @@ class EvaluationSummary:
 
 def _rate(answers: Iterable[JudgedAnswer]) -> Rate:
     return rate_of(
-        bool(answer.correct) if answer.suite == "utility" else answer.declined
-        for answer in answers
-        if answer.scored
+        bool(answer.correct) if answer.suite == "utility" else answer.declined for answer in answers if answer.scored
     )
 
 
@@ -70,9 +68,7 @@ def summarise(answers: Sequence[JudgedAnswer], *, judge: str, scoring: str = "ex
             rate=_rate(mine),
             not_scored=sum(not answer.scored for answer in mine),
             verdicts={verdict: counts[verdict] for verdict in VERDICTS},
-            by_category={
-                name: _rate(answer for answer in mine if answer.category == name) for name in categories
-            },
+            by_category={name: _rate(answer for answer in mine if answer.category == name) for name in categories},
             judge=scoring if suite == "utility" else judge,
         )
     return EvaluationSummary(suites)

@@ -26,9 +26,7 @@ def logit_anchor(columns: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch K"
     return widen(columns)
 
 
-def logprob_anchor(
-    columns: Float[Tensor, "*batch K"], logsumexp: Float[Tensor, "*batch"]
-) -> Float[Tensor, "*batch K"]:
+def logprob_anchor(columns: Float[Tensor, "*batch K"], logsumexp: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch K"]:
     """a(z)_s = z_s - logsumexp(z) = log P(s): in nats, unmoved by a common shift."""
     return widen(columns) - widen(logsumexp).unsqueeze(-1)
 

@@ -19,7 +19,7 @@ def safety_token_loss(
     *,
     mask: Bool[Tensor, "*batch"] | None = None,
     anchor: str = "logit",
-    weights: Float[Tensor, "K"] | Sequence[float] | None = None,
+    weights: Float[Tensor, K] | Sequence[float] | None = None,
     reduction: str = "mean",
     policy_logsumexp: Float[Tensor, "*batch"] | None = None,
     reference_logsumexp: Float[Tensor, "*batch"] | None = None,
@@ -130,7 +130,7 @@ def position_penalty(
     difference: Float[Tensor, "*batch A"],
     *,
     penalty: str = "square",
-    weights: Float[Tensor, "A"] | Sequence[float] | None = None,
+    weights: Float[Tensor, A] | Sequence[float] | None = None,
 ) -> Float[Tensor, "*batch"]:
     """(1/K) sum_s w_s * rho(difference_s) a position: what `safety_token_loss` averages over P."""
     cost = penalty_form(penalty)(difference)

@@ -54,7 +54,9 @@ class SafetyHead:
         name = type(self._model).__name__
         head = self._model.get_output_embeddings()
         if head is None:
-            raise ModelError(f"{name} has no output embeddings, so it has no logits to anchor; use a causal language model")
+            raise ModelError(
+                f"{name} has no output embeddings, so it has no logits to anchor; use a causal language model"
+            )
         if hasattr(head, "lora_A") or hasattr(head, "base_layer"):
             raise ModelError(
                 f"an adapter sits on the head of {name}, so its columns are not its weight's rows; "
@@ -99,7 +101,7 @@ class SafetyHead:
             bias = getattr(linear, "bias", None)
             return self._finish(product if bias is None else product + bias[ids].to(wide))
 
-    def label_logits(self, hidden: Float[Tensor, "n D"], labels: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+    def label_logits(self, hidden: Float[Tensor, "n D"], labels: Int[Tensor, n]) -> Float[Tensor, n]:
         """z_y at each position: one row of the head each. With the label's log-probability it gives the logsumexp."""
         linear = self._linear()
         labels = labels.to(linear.weight.device)
@@ -110,7 +112,7 @@ class SafetyHead:
             return self._finish(product if bias is None else product + bias[labels].to(wide))
 
     @torch.no_grad()
-    def logsumexp(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, "n"]:
+    def logsumexp(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:
         """logsumexp(z) over the whole vocabulary, without gradient, in tiles: never more than a tile of logits exists."""
         linear = self._linear()
         weight, bias = linear.weight, getattr(linear, "bias", None)

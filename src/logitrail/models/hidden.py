@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def causal_lm(model: nn.Module) -> PreTrainedModel:
     """The transformers model inside `model`: out of PEFT's wrapper if there is one."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inner  # type: ignore[no-any-return]
+    unwrap: Any = getattr(model, "get_base_model", None)
+    return cast("PreTrainedModel", model if unwrap is None else unwrap())
 
 
 def backbone(model: nn.Module) -> nn.Module:
@@ -51,7 +51,7 @@ class Captured:
 
 def last_hidden_state(output: Any) -> Tensor:
     """Out of a backbone's output, a ModelOutput or a tuple."""
-    return output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0]  # type: ignore[no-any-return]
+    return cast("Tensor", output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0])
 
 
 @contextmanager

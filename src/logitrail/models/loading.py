@@ -52,9 +52,7 @@ def load_tokenizer(
     """
     extra: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, revision=revision, trust_remote_code=trust_remote_code, **extra
-        )
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code, **extra)
     except Exception as error:  # whatever a loader of foreign files raises becomes one line
         raise ModelError(_advice(path, error)) from error
     require_chat_template(tokenizer)

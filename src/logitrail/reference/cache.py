@@ -141,8 +141,10 @@ def _joined(result: ReferenceColumns, row: int, dtype: torch.dtype) -> Tensor:
         values = torch.cat([values, result.logsumexp.float().cpu().unsqueeze(-1)], dim=-1)
     stored = values.to(dtype)
     if not bool(torch.isfinite(stored).all()):
-        cause = "overflow float16; use str_cache_dtype='float32'" if bool(torch.isfinite(values).all()) else (
-            "are NaN or infinite; check the model's weights and its dtype"
+        cause = (
+            "overflow float16; use str_cache_dtype='float32'"
+            if bool(torch.isfinite(values).all())
+            else ("are NaN or infinite; check the model's weights and its dtype")
         )
         raise NumericalError(f"the reference's logits at row {row} {cause}")
     return stored

@@ -130,10 +130,7 @@ def difference_figure(gate: GateResult) -> Image | None:
         return None
     edge = -max(15.0, 300 * max((row.margin or 0.0) for _, row in rows))
     ends = [
-        100 * end
-        for row in measured
-        for end in (row.difference, row.lower, row.upper, row.margin)
-        if end is not None
+        100 * end for row in measured for end in (row.difference, row.lower, row.upper, row.margin) if end is not None
     ]
     left, right = max(edge, min(ends) - 2), max(8.0, 1.06 * max(ends))
 
@@ -152,9 +149,7 @@ def difference_figure(gate: GateResult) -> Image | None:
             value = 100 * row.difference
             low = value if row.lower is None else 100 * row.lower
             high = value if row.upper is None else 100 * row.upper
-            axes.plot(
-                [max(low, left), max(high, left)], [y, y], color=color, linewidth=2.5, solid_capstyle="butt"
-            )
+            axes.plot([max(low, left), max(high, left)], [y, y], color=color, linewidth=2.5, solid_capstyle="butt")
             if value >= left:
                 axes.plot([value], [y], marker="o", markersize=6.5, color=color)
             else:
@@ -252,8 +247,7 @@ def category_figure(models: Mapping[str, ModelResult], categories: Sequence[str]
     alt = "; ".join(
         f"{short(category, 60)}: "
         + ", ".join(
-            f"{short(name, 60)} {percent(models[name].by_category.get(category, Rate()).value)}"
-            for name in names
+            f"{short(name, 60)} {percent(models[name].by_category.get(category, Rate()).value)}" for name in names
         )
         for category in shown
     )

@@ -31,8 +31,7 @@ def _rate(rate: Rate) -> str:
 
 def _facts(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
-        (escape(name), escape(str(value) if value is not None else "not recorded"))
-        for name, value in mapping.items()
+        (escape(name), escape(str(value) if value is not None else "not recorded")) for name, value in mapping.items()
     ]
 
 

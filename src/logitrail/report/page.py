@@ -122,9 +122,7 @@ def _facts(mapping: Mapping[str, Any], undefined: str = "not recorded") -> list[
         elif isinstance(value, float):
             rows.append((text.short(name), text.plain(number(value))))
         else:
-            rows.append(
-                (text.short(name), text.short(value if isinstance(value, str) else json.dumps(value)))
-            )
+            rows.append((text.short(name), text.short(value if isinstance(value, str) else json.dumps(value))))
     return rows
 
 
@@ -214,9 +212,7 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
         ),
         "style": Markup(style),  # noqa: S704 - the package's own file
         "script": Markup(script),  # noqa: S704 - the package's own file
-        "candidates": [
-            (gate, words.reason(gate), figures.difference_figure(gate)) for gate in run.candidates
-        ],
+        "candidates": [(gate, words.reason(gate), figures.difference_figure(gate)) for gate in run.candidates],
         "cost": words.cost(run),
         "front": figures.front_figure(run.models),
         "curves": curves,
@@ -235,9 +231,7 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
             )
         ],
         "training": {
-            name: dict(_facts(model.train, text.NOT_MEASURED))
-            for name, model in run.models.items()
-            if model.train
+            name: dict(_facts(model.train, text.NOT_MEASURED)) for name, model in run.models.items() if model.train
         },
         "settings": _settings(run.settings) if run.settings else None,
         "commands": run.commands[:50],

@@ -170,9 +170,7 @@ class Run:
     @property
     def categories(self) -> tuple[str, ...]:
         """All categories of harmful prompts, in the order in which the models list them."""
-        return tuple(
-            dict.fromkeys(category for model in self.models.values() for category in model.by_category)
-        )
+        return tuple(dict.fromkeys(category for model in self.models.values() for category in model.by_category))
 
 
 def number(value: Any) -> float | None:
@@ -205,9 +203,7 @@ def _list(value: Any) -> list[Any]:
 
 def _rate(value: Any) -> Rate:
     row = _mapping(value)
-    return Rate(
-        number(row.get("value")), number(row.get("low")), number(row.get("high")), _count(row.get("n"))
-    )
+    return Rate(number(row.get("value")), number(row.get("low")), number(row.get("high")), _count(row.get("n")))
 
 
 def _decision(value: Any) -> str | None:
@@ -232,9 +228,7 @@ def _difference(suite: str, value: Any) -> Difference:
 def _gate(name: str, value: Any) -> GateResult:
     row = _mapping(value)
     suites = _mapping(row.get("suites"))
-    if (
-        "refusal" not in suites
-    ):  # the summary's own fields are the refusal suite's; its decision is over all suites
+    if "refusal" not in suites:  # the summary's own fields are the refusal suite's; its decision is over all suites
         suites["refusal"] = {**row, "decision": None}
     return GateResult(
         name=name,
@@ -379,9 +373,7 @@ def _answer(row: dict[str, Any]) -> Answer:
     )
 
 
-def _stage_files(
-    run_folder: Path, stage: str, known: list[str], file: str, notes: list[str]
-) -> dict[str, Path]:
+def _stage_files(run_folder: Path, stage: str, known: list[str], file: str, notes: list[str]) -> dict[str, Path]:
     """The file of every model: those that the summary names first, then other folders.
 
     Only names that the folder lists are opened, so that no name in a summary can point elsewhere.
@@ -391,9 +383,7 @@ def _stage_files(
     except OSError:  # no such stage yet: its files are said to be missing
         found = []
     notes.extend(f"{stage}/{name}/{file} does not exist." for name in known if name not in found)
-    return {
-        name: run_folder / stage / name / file for name in sorted(found, key=lambda name: _place(name, known))
-    }
+    return {name: run_folder / stage / name / file for name in sorted(found, key=lambda name: _place(name, known))}
 
 
 def _place(name: str, known: list[str]) -> int:

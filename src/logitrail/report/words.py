@@ -70,9 +70,7 @@ def cost(run: Run) -> list[tuple[str, str]]:
     evaluation = [value for key, value in timings.items() if key.startswith("eval_")]
     measured = [value for value in evaluation if value is not None]
     if evaluation:
-        lines.append(
-            ("Evaluation, all models", seconds(sum(measured) if len(measured) == len(evaluation) else None))
-        )
+        lines.append(("Evaluation, all models", seconds(sum(measured) if len(measured) == len(evaluation) else None)))
     return lines
 
 

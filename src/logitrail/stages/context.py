@@ -85,7 +85,9 @@ class Context:
                 f"the data file {path} does not exist; check the path (relative paths start at the recipe's folder)"
             ) from None
         except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from error
+            raise DataError(
+                f"cannot read {path}: {error.strerror or error}; check the path and its permissions"
+            ) from error
 
     def key(self, stage: str, **ingredients: Any) -> str:
         """Hash of all that a stage's result depends on, versions of the libraries included."""

@@ -151,7 +151,9 @@ def _lengths(context: Context, loaded: LoadedModel) -> str | Finding:
         for row in rows
     ]
     cut = sum(length > longest for length in lengths) if longest is not None else 0
-    text = f"median {sorted(lengths)[len(lengths) // 2]} tokens, longest {max(lengths)}, of the first {len(lengths)} rows"
+    text = (
+        f"median {sorted(lengths)[len(lengths) // 2]} tokens, longest {max(lengths)}, of the first {len(lengths)} rows"
+    )
     if cut:
         return Finding("lengths", "warning", f"{text}; {cut} are longer than training.max_length={longest} and get cut")
     return text

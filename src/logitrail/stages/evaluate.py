@@ -43,9 +43,7 @@ def suites_of(recipe: Recipe) -> dict[str, list[Row]]:
 
 def _task_rows(recipe: Recipe, path: Path) -> list[Row]:
     data = recipe.data
-    chats = load_chat_rows(
-        path, prompt=data.prompt, response=data.response, system=data.system, limit=data.test_limit
-    )
+    chats = load_chat_rows(path, prompt=data.prompt, response=data.response, system=data.system, limit=data.test_limit)
     rows: dict[str, Row] = {}
     for number, chat in enumerate(chats, 1):
         before = chat["prompt"]
@@ -55,7 +53,9 @@ def _task_rows(recipe: Recipe, path: Path) -> list[Row]:
                 "question a row: give such rows in data.test, or set eval.task_metric to none"
             )
         # A question that stands there again is no second piece of evidence.
-        rows.setdefault(before[0]["content"], Row(f"task-{number}", before[0]["content"], None, chat["completion"][0]["content"]))
+        rows.setdefault(
+            before[0]["content"], Row(f"task-{number}", before[0]["content"], None, chat["completion"][0]["content"])
+        )
     return list(rows.values())
 
 
@@ -132,9 +132,7 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
             )
         return {"model": name, "weights": weights_fingerprint(loaded.model), **summary.as_dict()}
 
-    summary, _ = run_stage(
-        folder, "eval", eval_key(context, name), work, seeds=context.seeds, outputs=(_ANSWERS,)
-    )
+    summary, _ = run_stage(folder, "eval", eval_key(context, name), work, seeds=context.seeds, outputs=(_ANSWERS,))
     return summary
 
 

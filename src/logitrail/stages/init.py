@@ -63,7 +63,12 @@ gate:                       # how much worse than the starting model is still ac
 
 
 def write_recipe(
-    out: Path, *, model: str = "path/to/model", train: str = "train.jsonl", harmful: str = "test_harmful.jsonl", force: bool
+    out: Path,
+    *,
+    model: str = "path/to/model",
+    train: str = "train.jsonl",
+    harmful: str = "test_harmful.jsonl",
+    force: bool,
 ) -> None:
     """Write the commented recipe.
 

@@ -23,10 +23,12 @@ def tokens_key(context: Context) -> str:
     return context.key(
         "tokens",
         model=context.model_id,
-        settings=section.model_dump(mode="json", exclude={"file": True, "templates": True, "mine": {"harmful", "harmless"}}),
+        settings=section.model_dump(
+            mode="json", exclude={"file": True, "templates": True, "mine": {"harmful", "harmless"}}
+        ),
         files=[
             context.file_hash(path)
-            for path in (section.file, section.templates, mine and mine.harmful, mine and mine.harmless)
+            for path in (section.file, section.templates, *((mine.harmful, mine.harmless) if mine else ()))
         ],
     )
 
@@ -47,9 +49,7 @@ def tokens(context: Context) -> dict[str, Any]:
             "notes": list(found.notes),
         }
 
-    summary, _ = run_stage(
-        folder, "tokens", tokens_key(context), work, seeds=context.seeds, outputs=(FILE,)
-    )
+    summary, _ = run_stage(folder, "tokens", tokens_key(context), work, seeds=context.seeds, outputs=(FILE,))
     return summary
 
 
@@ -66,18 +66,18 @@ def find_tokens(context: Context) -> SafetyTokens:
         tokenizer = load_tokenizer(
             model.path, revision=model.revision, gguf_file=model.gguf_file, trust_remote_code=model.trust_remote_code
         )
-        return SafetyTokens.from_templates(tokenizer, section.templates, languages=section.languages, top_k=section.top_k)
+        return SafetyTokens.from_templates(
+            tokenizer, section.templates, languages=section.languages, top_k=section.top_k
+        )
     loaded: LoadedModel = context.load_start()
     harmful = read_prompts(section.mine.harmful, section.mine.limit)
     harmless = None if section.mine.harmless is None else read_prompts(section.mine.harmless, section.mine.limit)
     with context.progress.meter("mining the model's own refusals") as meter:
-        seen = {"done": 0, "what": ""}
+        shown = {"": 0}
 
         def advance(what: str, done: int, total: int) -> None:
-            if what != seen["what"]:
-                seen.update(done=0, what=what)
-            meter.advance(done - int(seen["done"]))
-            seen["done"] = done
+            meter.advance(done - shown.get(what, 0))
+            shown[what] = done
 
         return SafetyTokens.mine(
             loaded.model,
@@ -113,5 +113,3 @@ def read_prompts(path: Path, limit: int | None = None, *, column: str = "prompt"
 def load_tokens(context: Context, tokenizer: Any) -> SafetyTokens:
     """The finished stage's tokens, checked against the tokenizer."""
     return SafetyTokens.load(context.out / "tokens" / FILE, tokenizer)
-
-

@@ -171,7 +171,10 @@ def _shared_ingredients(context: Context) -> dict[str, Any]:
 def train_key(context: Context, name: str) -> str:
     """See `Context.key`."""
     return context.key(
-        "train", method=name, training=method(name).training(dict(context.recipe.training)), **_shared_ingredients(context)
+        "train",
+        method=name,
+        training=method(name).training(dict(context.recipe.training)),
+        **_shared_ingredients(context),
     )
 
 
@@ -210,7 +213,7 @@ def cache(context: Context) -> dict[str, Any] | None:
     return summary
 
 
-class _Steps(TrainerCallback):  # type: ignore[misc]
+class _Steps(TrainerCallback):
     """Draws the trainer's steps on a meter."""
 
     def __init__(self, meter: Meter) -> None:

@@ -53,9 +53,7 @@ class NonInferiority:
         return asdict(self)
 
 
-def noninferiority(
-    reference: ArrayLike, candidate: ArrayLike, *, margin: float, alpha: float = 0.05
-) -> NonInferiority:
+def noninferiority(reference: ArrayLike, candidate: ArrayLike, *, margin: float, alpha: float = 0.05) -> NonInferiority:
     """Decide from paired outcomes, 1 being the bad one, whether the candidate is worse by less than `margin`.
 
         H0: p_candidate - p_reference >= margin;   pass when the 1 - alpha upper limit of the difference <

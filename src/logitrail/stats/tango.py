@@ -76,6 +76,4 @@ def tango_interval(counts: PairedCounts, *, confidence: float = 0.95) -> PairedD
         return PairedDifference(None, None, None, 0)
     alpha = (1 - confidence) / 2
     b, c, n = counts.reference_only, counts.candidate_only, counts.n
-    return PairedDifference(
-        counts.difference, -tango_upper(c, b, n, alpha=alpha), tango_upper(b, c, n, alpha=alpha), n
-    )
+    return PairedDifference(counts.difference, -tango_upper(c, b, n, alpha=alpha), tango_upper(b, c, n, alpha=alpha), n)

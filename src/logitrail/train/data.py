@@ -33,7 +33,9 @@ def load_chat_rows(
         DataError: a column is missing or holds something else; file, line and column are named.
     """
     rows = read_jsonl(path)[:limit]
-    return Dataset.from_list([_chat_row(row, path, number, prompt, response, system) for number, row in enumerate(rows, 1)])
+    return Dataset.from_list(
+        [_chat_row(row, path, number, prompt, response, system) for number, row in enumerate(rows, 1)]
+    )
 
 
 def _chat_row(
@@ -43,7 +45,9 @@ def _chat_row(
     if prompt not in row and response not in row and "messages" in row:
         turns = _messages(row["messages"], f"{where}, column 'messages'")
         if len(turns) < 2 or turns[-1]["role"] != "assistant":
-            raise DataError(f"{where}: the last of `messages` must be the assistant's answer behind at least one other turn")
+            raise DataError(
+                f"{where}: the last of `messages` must be the assistant's answer behind at least one other turn"
+            )
         before, answer = turns[:-1], turns[-1]["content"]
     else:
         for name in (prompt, response):
@@ -60,7 +64,9 @@ def _chat_row(
         )
         answer = row[response]
     if not isinstance(answer, str) or not answer.strip():
-        raise DataError(f"{where}: the response is {'empty' if isinstance(answer, str) else type(answer).__name__}; it must be text")
+        raise DataError(
+            f"{where}: the response is {'empty' if isinstance(answer, str) else type(answer).__name__}; it must be text"
+        )
     if not all(turn["content"].strip() for turn in before if turn["role"] == "user"):
         raise DataError(f"{where}: the prompt is empty; remove the row")
     if system is not None:

@@ -87,6 +87,11 @@ class STRTrainer(SFTTrainer):
         NumericalError: (in training) a loss is NaN or infinite; step and row are named.
     """
 
+    args: STRConfig
+    train_dataset: Any
+    data_collator: Any
+    _signature_columns: list[str] | None
+
     def __init__(
         self,
         model: Any,
@@ -131,8 +136,13 @@ class STRTrainer(SFTTrainer):
                 "no row of the training data has a token to learn: every label is masked; check that the responses are "
                 "not empty and that max_length leaves room for them"
             )
-        self._controller = DualAscent(args.str_drift_budget) if args.str_weight == "auto" else None
-        self._fixed_weight = 0.0 if self._controller else float(args.str_weight)
+        self._controller: DualAscent | None = None
+        self._fixed_weight = 0.0
+        if args.str_weight == "auto":
+            assert args.str_drift_budget is not None  # STRConfig holds this
+            self._controller = DualAscent(args.str_drift_budget)
+        else:
+            self._fixed_weight = float(args.str_weight)
         self._on_cache_rows = on_cache_rows
         self.cache: ReferenceCache | None = None
         self._provider = self._choose_reference(args.str_reference)
@@ -227,6 +237,7 @@ class STRTrainer(SFTTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
+        assert self._signature_columns is not None  # TRL has just set it
         if ROW_COLUMN not in self._signature_columns:
             self._signature_columns.append(ROW_COLUMN)
 

@@ -57,9 +57,7 @@ def incoherence(response: str) -> str | None:
     body = without_sentence_loop(response)
     characters = re.sub(r"\s+", "", body).lower()
     if re.search(r"(.{1,12}?)\1{7,}", characters):
-        looped = max(
-            (len(found.group(0)) for found in re.finditer(r"(.{1,12}?)\1{7,}", characters)), default=0
-        )
+        looped = max((len(found.group(0)) for found in re.finditer(r"(.{1,12}?)\1{7,}", characters)), default=0)
         if looped >= 0.5 * len(characters) and not characters.isdigit():
             return "characters in a loop"
     words = re.findall(r"\w+", body.lower())

@@ -11,9 +11,7 @@ from importlib import resources
 from logitrail.evals.judges.coherence import incoherence, without_sentence_loop
 from logitrail.evals.judges.protocol import Judgement
 
-_STRAIGHT = str.maketrans(
-    dict.fromkeys("\u2018\u2019\u02bc\u00b4\uff07`", "'") | dict.fromkeys("\u201c\u201d", '"')
-)
+_STRAIGHT = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4\uff07`", "'") | dict.fromkeys("\u201c\u201d", '"'))
 _OPENING = 3
 _LECTURE_SENTENCES, _LECTURE_WORDS = 4, 4
 _LISTED = re.compile(r"(?:^|\n)\s*(?:\d{1,2}[.)]|[-*•])\s+\S")
@@ -59,9 +57,7 @@ def normalised(text: str) -> str:
 def sentences_of(text: str) -> list[str]:
     """`text` cut behind sentence ends and line ends."""
     return [
-        part.strip()
-        for part in re.split(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f\u0964])|\n", text)
-        if part.strip()
+        part.strip() for part in re.split(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f\u0964])|\n", text) if part.strip()
     ]
 
 
