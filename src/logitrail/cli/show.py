@@ -42,7 +42,7 @@ def rate(of: dict[str, Any]) -> str:
 
 def number(value: Any, form: str = ".3f") -> str:
     """A number, or a dash for what is undefined."""
-    return "–" if value is None else format(value, form)
+    return "-" if value is None else format(value, form)
 
 
 def run_tables(summary: dict[str, Any]) -> None:
