@@ -123,7 +123,6 @@ def test_first_screen_says_decision_differences_cost_and_what_intervals_leave_ou
         "51.0 points worse",
         "+44.0 to +58.0",
         "2 min 31 s",
-        "+9.2%",
         "not the noise between training runs",
     ):
         assert words in first, words

@@ -58,15 +58,18 @@ def reason(gate: GateResult) -> str:
 
 
 def cost(run: Run) -> list[tuple[str, str]]:
-    """What the run took: the whole, each training, and what STR added to plain fine-tuning."""
+    """What the run took: the whole, the cache, each training, the evaluations.
+
+    No ratio of STR to SFT: each was timed once, and a run's baseline goes through the same trainer
+    (docs/decisions/0002), so that their quotient would be noise with a sign.
+    """
     timings = run.timings
     lines = [("Whole run", seconds(timings.get("total")))]
     for key, value in timings.items():
         if key.startswith("train_"):
             lines.append((f"Training {key.removeprefix('train_')}", seconds(value)))
-    sft, regularized = timings.get("train_sft"), timings.get("train_str")
-    if sft and regularized is not None:
-        lines.append(("STR over plain SFT, training only", f"{points(regularized / sft - 1)}%"))
+    if "cache" in timings:
+        lines.append(("Reference cache", seconds(timings["cache"])))
     evaluation = [value for key, value in timings.items() if key.startswith("eval_")]
     measured = [value for value in evaluation if value is not None]
     if evaluation:
