@@ -14,7 +14,7 @@ CPU_TORCH=torch==2.13.0
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check install --quiet "$@" 2>&1 | grep -v "^WARNING: Location" || true; }
 
-if ! "$VENV/bin/python" -c 'import torch' 2>/dev/null; then
+if ! "$VENV/bin/python" -W ignore -c 'import torch' 2>/dev/null; then
     if [ -n "${TORCH:-}" ]; then
         pip "$TORCH"
     elif command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; then
@@ -29,7 +29,7 @@ if ! "$VENV/bin/python" -c 'import torch' 2>/dev/null; then
         pip "$CPU_TORCH"
     fi
 fi
-"$VENV/bin/python" -c 'import torch' || { echo "error: PyTorch was not installed; see above, or set TORCH=..." >&2; exit 2; }
+"$VENV/bin/python" -W ignore -c 'import torch' || { echo "error: PyTorch was not installed; see above, or set TORCH=..." >&2; exit 2; }
 
 echo "installing logitrail${1:+ with the $1 extra}"
 pip --editable ".${1:+[$1]}"

@@ -79,6 +79,10 @@ def demo(
     from logitrail.cli.quiet import quiet_libraries
 
     quiet_libraries()
+    import torch
+
+    # A million parameters gain nothing from a second thread, and lose much where another process wants the core.
+    torch.set_num_threads(1)
     from logitrail.cli.progress import StderrProgress
     from logitrail.demo.recipe import demo_recipe
     from logitrail.stages.context import Context
