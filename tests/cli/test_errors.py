@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,26 @@ def test_no_disk_space(project, logitrail, monkeypatch):
     check(result, 2, "no space is left")
     assert not (project.folder / "out" / "tokens" / "safety_tokens.json").exists()
     assert not list(project.folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("size", ["40k", "500k"])
+def test_a_full_file_system(project, logitrail, tmp_path, size):
+    """A real one, full at the cache and at a checkpoint: one line, and afterwards the same command ends well."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mount)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small file system needs the rights to (root)")
+    try:
+        recipe = project.write(out=str(mount / "out"), lora=False, methods=["str"])
+        check(logitrail("run", recipe), 2, "no space is left")
+        assert not (mount / "out" / "summary.json").exists()
+        assert not list(mount.rglob(".*.tmp"))
+        subprocess.run(["mount", "-o", "remount,size=100m", str(mount)], check=True)
+        again = logitrail("run", recipe)
+        assert again.code == 0, again.err
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
 
 
 def test_an_unexpected_fault_is_one_line_too(project, logitrail, monkeypatch):

@@ -13,7 +13,8 @@ from logitrail.errors import LogitrailError
 
 INTERRUPTED, TERMINATED, BUG = 130, 143, 70
 TRACEBACK = "LOGITRAIL_TRACEBACK"
-_DISK_FULL = ("no space left on device", "disk quota exceeded", "pytorchstreamwriter failed writing")
+# The last two are what torch.save says when a write comes up short.
+_DISK_FULL = ("no space left on device", "disk quota exceeded", "pytorchstreamwriter failed writing", "unexpected pos ")
 
 
 class _Terminated(BaseException):
