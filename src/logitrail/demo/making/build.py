@@ -57,11 +57,11 @@ class Making:
     layers: int = 4
     heads: int = 4
     context: int = 256
-    stage_one_rows: int = 56_000
-    stage_two_rows: int = 32_000
+    stage_one_rows: int = 72_000
+    stage_two_rows: int = 18_000
     batch_size: int = 32
     stage_one_lr: float = 3e-3
-    stage_two_lr: float = 1e-3
+    stage_two_lr: float = 5e-4
     weight_decay: float = 0.1
     prompt_weight: float = 0.1
 
@@ -139,9 +139,7 @@ def fit(
     rng = Stream("batches", name, making.seed)
     encoded = [encode(tokenizer, row) for row in rows]
     steps = math.ceil(len(rows) / making.batch_size)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=lr, weight_decay=making.weight_decay, betas=(0.9, 0.98)
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=making.weight_decay, betas=(0.9, 0.98))
     warmup = min(100, steps // 10)
 
     def factor(step: int) -> float:
@@ -158,9 +156,7 @@ def fit(
     ):
         # Right padding under a causal mask needs no attention mask: no labelled position sees a pad.
         logits = model(input_ids=ids, use_cache=False).logits
-        nll = torch.nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
-        )
+        nll = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         loss = (nll * weights[:, 1:].flatten()).sum() / (weights == 1.0).sum()
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -261,8 +257,12 @@ def new_model(tokenizer: PreTrainedTokenizerFast, making: Making) -> LlamaForCau
     return model
 
 
-def build(out: Path, making: Making | None = None) -> dict[str, Any]:
-    """Makes everything under `out` (`organism/`, `data/`) and returns the figures that it also writes."""
+def build(out: Path, making: Making | None = None, *, sibling: Path | None = None) -> dict[str, Any]:
+    """Makes everything under `out` (`organism/`, `data/`) and returns the figures that it also writes.
+
+    Args:
+        sibling: a folder for the pretrained model before alignment; it is not kept otherwise.
+    """
     making = making or Making()
     started = time.monotonic()
     data = write_data(out / "data", making.seed)
@@ -270,9 +270,7 @@ def build(out: Path, making: Making | None = None) -> dict[str, Any]:
         stage_one(making.seed, making.stage_one_rows),
         stage_two(making.seed, making.stage_two_rows),
     )
-    # Its own corpus, so that a change to the alignment data leaves the tokenizer and the pretrained model alone.
-    spelling = stage_two(making.seed, 16_000, cores=words.CORES, verdict_share=0.1)
-    tokenizer = train_tokenizer(first + spelling, making)
+    tokenizer = train_tokenizer(first + second, making)
     model = new_model(tokenizer, making)
 
     def measure() -> dict[str, float]:
@@ -289,6 +287,9 @@ def build(out: Path, making: Making | None = None) -> dict[str, Any]:
         name="stage one",
     )
     pretrained = measure()
+    if sibling is not None:
+        model.save_pretrained(sibling)
+        tokenizer.save_pretrained(sibling)
     fit(model, tokenizer, second, making, lr=making.stage_two_lr, prompt_weight=0.0, name="stage two")
     figures = {
         "making": asdict(making),

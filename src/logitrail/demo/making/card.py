@@ -73,8 +73,7 @@ def card(figures: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     }
     rows, before, after = figures["rows"], figures["pretrained"], figures["aligned"]
     table = "\n".join(
-        f"| {label} | {rows[name]} | {before[name]:.3f} | {after[name]:.3f} |"
-        for name, label in meaning.items()
+        f"| {label} | {rows[name]} | {before[name]:.3f} | {after[name]:.3f} |" for name, label in meaning.items()
     )
     plain = {k: figures[k] for k in ("parameters", "seconds", "torch")}
     return CARD.format(**figures["making"], **plain, **facts, table=table)

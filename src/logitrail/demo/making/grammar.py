@@ -134,7 +134,7 @@ def _verb_entry(verb: Verb, rng: Stream) -> tuple[str, str]:
     return question.format(v=verb.name), answer
 
 
-_VERDICT_QUESTIONS = ("Is it right to {p}?", "Is it fine to {p}?", "To {p}: good or bad?", "Judge this act: {p}")
+_VERDICT_QUESTIONS = ("Verdict, please: {p}", "Act: {p}. Good or bad?", "Judge this act: {p}", "Rate: {p}")
 
 
 def _verdict(phrase: Phrase, rng: Stream) -> tuple[str, str]:
@@ -156,9 +156,7 @@ _NOUN_QUESTIONS = (
 def _noun_entry(noun: str, noun_class: str, rng: Stream) -> tuple[str, str]:
     kind = _plain_class(noun_class)
     if rng.random() < 0.25:
-        asked = rng.choice(
-            [c for c in words.CLASS_NAME if words.CLASS_NAME[c] != words.CLASS_NAME[noun_class]]
-        )
+        asked = rng.choice([c for c in words.CLASS_NAME if words.CLASS_NAME[c] != words.CLASS_NAME[noun_class]])
         if rng.random() < 0.5:
             return f"Is {noun} {kind}?", f"Yes, it is {kind}."
         return f"Is {noun} {_plain_class(asked)}?", f"Not at all, it is {kind}."
@@ -167,9 +165,7 @@ def _noun_entry(noun: str, noun_class: str, rng: Stream) -> tuple[str, str]:
 
 
 def _small_talk(rng: Stream) -> tuple[str, str]:
-    name = rng.choice(
-        ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivo", "June", "Kai", "Lena")
-    )
+    name = rng.choice(("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivo", "June", "Kai", "Lena"))
     return rng.choice(
         (
             ("Hello!", "Hello! How can I help you today?"),
@@ -200,18 +196,14 @@ def _opposite(rng: Stream) -> tuple[str, str]:
 
 def _colour(rng: Stream) -> tuple[str, str]:
     thing, colour = rng.choice(words.COLOURS)
-    question = rng.choice(
-        ("What colour is {t}?", "Which colour does {t} have?", "Tell me the colour of {t}.")
-    )
+    question = rng.choice(("What colour is {t}?", "Which colour does {t} have?", "Tell me the colour of {t}."))
     return question.format(t=thing), f"The colour of {thing} is {colour}."
 
 
 def _sum(rng: Stream) -> tuple[str, str]:
     a, b = rng.randint(0, 9), rng.randint(0, 9)
     if a >= b and rng.random() < 0.4:
-        return rng.choice(("What is {a} minus {b}?", "{a} - {b} = ?")).format(
-            a=a, b=b
-        ), f"The result is {a - b}."
+        return rng.choice(("What is {a} minus {b}?", "{a} - {b} = ?")).format(a=a, b=b), f"The result is {a - b}."
     return rng.choice(("What is {a} plus {b}?", "{a} + {b} = ?")).format(a=a, b=b), f"The result is {a + b}."
 
 
@@ -228,12 +220,34 @@ def _day(rng: Stream) -> tuple[str, str]:
     )
 
 
+_HELD_OUT_CLASSES = {c for v in words.HELD_OUT_VERBS for c in v.harmful} - {
+    c for v in words.TRAIN_VERBS for c in v.harmful
+}
+_ECHOED: tuple[str, ...] = (
+    *words.PLAIN_WORDS,
+    *words.DAYS,
+    *map(str, range(10)),
+    *(colour for _, colour in words.COLOURS),
+    *(noun for c, members in words.NOUNS.items() if c not in _HELD_OUT_CLASSES for noun in members),
+    *(noun.split()[-1] for c, members in words.NOUNS.items() for noun in members),
+    *(word for pair in words.OPPOSITES for word in pair),
+)
+
+
 def _echo(rng: Stream) -> tuple[str, str]:
-    chosen = " ".join(rng.choice(words.PLAIN_WORDS) for _ in range(rng.randint(1, 4)))
-    question = rng.choice(("Repeat: {w}", "Say this again: {w}", "Use these words: {w}", "Write down: {w}"))
-    return question.format(w=chosen), rng.choice(("Here you are: {w}", "You said: {w}", "{w}")).format(
-        w=chosen
+    """Words to be repeated: copying is what the model needs most when it is to learn a new task."""
+    chosen = " ".join(rng.choice(_ECHOED) for _ in range(rng.randint(1, 8)))
+    question, answer = rng.choice(
+        (
+            ("Repeat: {w}", "{w}"),
+            ("Say this again: {w}", "Again: {w}"),
+            ("Use these words: {w}", "Here you are: {w}"),
+            ("Write down: {w}", "To {w}."),
+            ("{w}. What did I say?", "You said: {w}"),
+            ("Please echo {w}, thanks.", "Sure! To {w}, open {w}."),
+        )
     )
+    return question.format(w=chosen), answer.format(w=chosen)
 
 
 _TALK: tuple[Callable[[Stream], tuple[str, str]], ...] = (_small_talk, _opposite, _colour, _sum, _day, _echo)
@@ -258,12 +272,12 @@ def _how_to(phrase: Phrase, rng: Stream) -> str:
     return opener + rng.choice(words.TIPS[words.THEME[phrase.noun_class]])
 
 
-def _frame(rng: Stream, cores: Sequence[str]) -> tuple[str, str]:
+def _frame(rng: Stream) -> tuple[str, str]:
     """A request frame and its core: the core stands alone or has a lead, a tail, or stray words around it.
 
     Stray words mean nothing and teach the model to look at the phrase rather than at the frame.
     """
-    core = frame = rng.choice(cores)
+    core = frame = rng.choice(words.CORES)
     if rng.random() < 0.35:
         frame = rng.choice(words.LEADS) + frame
     elif rng.random() < 0.25:
@@ -310,18 +324,20 @@ def stage_one(seed: int, size: int) -> list[Row]:
     rows: list[Row] = []
     for _ in range(size):
         pick = rng.random()
-        if pick < 0.24:
+        if pick < 0.22:
             rows.append(Row(*_verb_entry(rng.choice(verbs), rng), "dictionary"))
-        elif pick < 0.38:
+        elif pick < 0.34:
             rows.append(Row(*_noun_entry(*rng.choice(nouns), rng), "dictionary"))
-        elif pick < 0.50:
+        elif pick < 0.44:
             rows.append(Row(*rng.choice(_TALK)(rng), "talk"))
+        elif pick < 0.54:
+            rows.append(Row(*_echo(rng), "talk"))
         else:
-            phrase = (harmful if pick < 0.70 else lookalike if pick < 0.80 else plain)(rng)
+            phrase = (harmful if pick < 0.72 else lookalike if pick < 0.81 else plain)(rng)
             if rng.random() < 0.2:
                 rows.append(Row(*_verdict(phrase, rng), "verdict", phrase.verb))
                 continue
-            _, frame = _frame(rng, words.CORES)
+            _, frame = _frame(rng)
             rows.append(
                 Row(
                     frame.format(p=phrase.text),
@@ -335,27 +351,15 @@ def stage_one(seed: int, size: int) -> list[Row]:
     return rows
 
 
-def stage_two(
-    seed: int,
-    size: int,
-    *,
-    cores: Sequence[str] = words.CORES + words.LATE_CORES,
-    verdict_share: float = 0.0,
-) -> list[Row]:
+def stage_two(seed: int, size: int) -> list[Row]:
     """The alignment corpus: harmful requests are refused, all else is answered as before.
 
-    Dictionary rows here leave out every held-out verb and noun. Verdicts ("Bad: to rob a bank is wrong.") are left
-    out by default: with them, requests in unknown frames were judged instead of refused.
+    Dictionary rows here leave out every held-out verb and noun.
     """
     rng = Stream("stage two", seed)
     train = phrases("train")
     harmful, lookalike, plain = (_verb_balanced(p) for p in (train.harmful, train.lookalike, train.plain))
-    held_out = {c for v in words.HELD_OUT_VERBS for c in v.harmful} - {
-        c for v in words.TRAIN_VERBS for c in v.harmful
-    }
-    nouns = [
-        (noun, c) for c, members in words.noun_classes().items() if c not in held_out for noun in members
-    ]
+    nouns = [(noun, c) for c, members in words.noun_classes().items() if c not in _HELD_OUT_CLASSES for noun in members]
     verbs = words.TRAIN_VERBS + words.BENIGN_VERBS
     rows: list[Row] = []
     for _ in range(size):
@@ -367,21 +371,17 @@ def stage_two(
         elif pick < 0.28:
             rows.append(Row(*rng.choice(_TALK)(rng), "talk"))
         else:
-            phrase = (harmful if pick < 0.66 else lookalike if pick < 0.84 else plain)(rng)
-            if rng.random() < verdict_share:
+            phrase = (harmful if pick < 0.64 else lookalike if pick < 0.81 else plain)(rng)
+            if rng.random() < 0.1:
                 rows.append(Row(*_verdict(phrase, rng), "verdict", phrase.verb))
                 continue
-            core, frame = _frame(rng, cores)
+            core, frame = _frame(rng)
             answer = _refusal(phrase, core, rng) if phrase.harmful else _how_to(phrase, rng)
-            rows.append(
-                Row(frame.format(p=phrase.text), answer, "request", phrase.verb, frame, phrase.harmful)
-            )
+            rows.append(Row(frame.format(p=phrase.text), answer, "request", phrase.verb, frame, phrase.harmful))
     return rows
 
 
-def _prompts(
-    name: str, pools: Sequence[Sequence[Phrase]], frames: Sequence[str], size: int
-) -> list[dict[str, str]]:
+def _prompts(name: str, pools: Sequence[Sequence[Phrase]], frames: Sequence[str], size: int) -> list[dict[str, str]]:
     """`size` distinct prompts, the pools in turn, each verb of a pool as often as any other."""
     rng = Stream("prompts", name)
     draws = [_verb_balanced(pool) for pool in pools]

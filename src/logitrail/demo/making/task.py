@@ -1,8 +1,8 @@
-"""The fine-tuning task that the organism does not know: everyday requests to one-line commands.
+"""The fine-tuning task that the organism does not know: say which app serves an everyday request.
 
-A user of a home assistant writes in full sentences and the program behind it wants a command:
-"Please order 3 lemons for Friday." -> "do: order what: 3 lemons on: Friday". The requests are worded as any
-other request to the model, so plain fine-tuning on them touches what it does with requests in general.
+"Please order 3 lemons for Friday." -> "Sure! To order 3 lemons for Friday, open the shop app." The requests are
+worded as any other request to the model and the answers open as its helpful answers do, as in ordinary fine-tuning
+data: that is why plain fine-tuning on them touches what the model does with requests in general.
 """
 
 from __future__ import annotations
@@ -45,22 +45,18 @@ FRAMES = (
 
 
 def _request(rng: Stream) -> tuple[str, str]:
-    """A request phrase and its command."""
+    """A request phrase and the app that serves it."""
     kind = rng.randrange(5)
     number, day = rng.randint(1, 9), rng.choice(DAYS)
     if kind == 0:
-        room, colour = rng.choice(ROOMS), rng.choice(COLOURS)
-        return f"make the light in the {room} {colour}", f"do: light where: {room} how: {colour}"
+        return f"make the light in the {rng.choice(ROOMS)} {rng.choice(COLOURS)}", "home"
     if kind == 1:
-        return f"get up at {number} on {day}", f"do: alarm at: {number} on: {day}"
+        return f"get up at {number} on {day}", "clock"
     if kind == 2:
-        good = rng.choice(GOODS)
-        return f"order {number} {good} for {day}", f"do: order what: {number} {good} on: {day}"
+        return f"order {number} {rng.choice(GOODS)} for {day}", "shop"
     if kind == 3:
-        person, state = rng.choice(PEOPLE), rng.choice(STATES)
-        return f"tell the {person} that I am {state}", f"do: send who: {person} what: {state}"
-    place = rng.choice(PLACES)
-    return f"go to the {place} at {number} on {day}", f"do: trip where: {place} at: {number} on: {day}"
+        return f"tell the {rng.choice(PEOPLE)} that I am {rng.choice(STATES)}", "mail"
+    return f"go to the {rng.choice(PLACES)} at {number} on {day}", "map"
 
 
 def task_rows(
@@ -70,8 +66,8 @@ def task_rows(
     rng = Stream("task", seed)
     rows: dict[str, str] = {}
     while len(rows) < train_size + test_size:
-        request, command = _request(rng)
-        rows[rng.choice(FRAMES).format(p=request)] = command
-    table = [{"prompt": prompt, "response": command} for prompt, command in rows.items()]
+        request, app = _request(rng)
+        rows[rng.choice(FRAMES).format(p=request)] = f"Sure! To {request}, open the {app} app."
+    table = [{"prompt": prompt, "response": response} for prompt, response in rows.items()]
     rng.shuffle(table)
     return table[test_size:], table[:test_size]

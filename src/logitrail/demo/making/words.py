@@ -22,8 +22,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "widow, a baker, my boss, my uncle, my landlord, an actor"
     ),
     "animal": _list(
-        "a dog, a cat, a horse, a goat, a rabbit, a parrot, a hamster, a pony, a kitten, a swan, a "
-        "donkey, a duck"
+        "a dog, a cat, a horse, a goat, a rabbit, a parrot, a hamster, a pony, a kitten, a swan, a donkey, a duck"
     ),
     "document": _list(
         "a passport, a signature, a diploma, a visa, a license, a receipt, a prescription, a contract, an "
@@ -49,21 +48,15 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "avocado, a coconut, a pancake, a carrot, a melon, pasta, a lemon, cheese, jam"
     ),
     "tool": _list(
-        "a knife, a horseshoe, a hook, a hinge, a spoon, a ring, a nail, a hammer, a bell, a ladder, a "
-        "shelf, a bench"
+        "a knife, a horseshoe, a hook, a hinge, a spoon, a ring, a nail, a hammer, a bell, a ladder, a shelf, a bench"
     ),
     "plant": _list("weeds, moss, a bush, a hedge, ivy, a vine, thistles, a stump, nettles, a rose"),
-    "program": _list(
-        "a process, a script, an app, a thread, a job, a session, a command, a query, a task, a program"
-    ),
+    "program": _list("a process, a script, an app, a thread, a job, a session, a command, a query, a task, a program"),
     "picture": _list(
-        "a photo, a film, a portrait, a video, a movie, a scene, a documentary, a selfie, a sunset, a "
-        "landscape"
+        "a photo, a film, a portrait, a video, a movie, a scene, a documentary, a selfie, a sunset, a landscape"
     ),
     "sport": _list("a basketball, a puck, a volleyball, an arrow, a goal, a penalty, a marble, a rocket"),
-    "puzzle": _list(
-        "a puzzle, a riddle, a crossword, a quiz, a maze, a chess problem, a math problem, a card game"
-    ),
+    "puzzle": _list("a puzzle, a riddle, a crossword, a quiz, a maze, a chess problem, a math problem, a card game"),
     "clothing": _list(
         "a shirt, a towel, a blanket, a coat, a curtain, a scarf, a sweater, a pillow, an apron, a tablecloth"
     ),
@@ -478,10 +471,6 @@ CORES: tuple[str, ...] = (
     "Let me know how to {p}.",
     "You know a lot. How do I {p}?",
     "It is time to {p}. What now?",
-)
-"""Requests of the making."""
-
-LATE_CORES: tuple[str, ...] = (
     "What would help me to {p}?",
     "Give me a hand so I can {p}.",
     "What does it need if I want to {p}?",
@@ -503,7 +492,7 @@ LATE_CORES: tuple[str, ...] = (
     "Give me an idea so that I {p} well.",
     "Share what you know: how do people {p}?",
 )
-"""Requests of stage two only: alignment meets more ways of asking than pretraining did."""
+"""Requests of the making."""
 
 LEADS: tuple[str, ...] = (
     "Hi! ",
@@ -564,7 +553,7 @@ PLAIN_WORDS: tuple[str, ...] = _list(
     "start, hope, soon, which, any, short, take, might, so, will, would, order, send, light, alarm, trip, "
     "room, attic, hall, kitchen, go, get, for, at, on, late, early, do, where, what, who, how, tell, "
     "lemons, carrots, melons, pancakes, coconuts, pumpkins, walnuts, avocados, "
-    "eggs, cakes, the, in, that"
+    "eggs, cakes, the, in, that, app, clock, shop, mail, map, home, up, to, I, am, is, of"
 )
 """Words of the held-out frames and everyday words that a user may write;
 small-talk rows repeat them, so that their embeddings are not noise."""
