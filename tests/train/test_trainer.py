@@ -44,7 +44,9 @@ def common(folder, **more):
     }
 
 
-def str_trainer(tokenizer, tokens, folder, *, model=None, rows=None, peft_config=None, probes=PROBES, **options):
+def str_trainer(
+    tokenizer, tokens, folder, *, model=None, rows=None, peft_config=None, probes=PROBES, harmless=(), **options
+):
     return STRTrainer(
         model if model is not None else tiny_llama(tokenizer),
         STRConfig(**common(folder, **options)),
@@ -53,6 +55,7 @@ def str_trainer(tokenizer, tokens, folder, *, model=None, rows=None, peft_config
         processing_class=tokenizer,
         peft_config=peft_config,
         probe_prompts=probes,
+        harmless_probe_prompts=harmless,
     )
 
 
@@ -229,6 +232,58 @@ def test_auto_lambda_moves_towards_the_budget(tokenizer, tokens, tmp_path):
     assert last(tight) < last(loose)
 
 
+HARMLESS = ["How do I bake bread at home?", "set the volume"]
+
+
+@pytest.mark.parametrize("anchor", ANCHORS)
+def test_anchored_probes_hold_the_drift(tokenizer, tokens, tmp_path, anchor):
+    last = {}
+    for weight in (0.0, 5.0):
+        trainer = str_trainer(
+            tokenizer, tokens, tmp_path / str(weight), harmless=HARMLESS, max_steps=20, logging_steps=1,
+            str_weight=0.0, str_anchor=anchor, str_probe_weight=weight,
+        )  # fmt: skip
+        trainer.train()
+        log = [entry for entry in trainer.state.log_history if "drift" in entry]
+        last[weight] = log[-1]["drift"]
+        if weight:
+            # at the first step the policy still is the reference
+            assert log[0]["str_probe"] == pytest.approx(0.0, abs=1e-9)
+            assert log[-1]["str_probe"] > 0
+    assert last[5.0] < 0.5 * last[0.0]
+
+
+def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path):
+    from logitrail.models.chat import generation_ids
+
+    trainer = str_trainer(
+        tokenizer, tokens, tmp_path, probes=PROBES[:1], harmless=HARMLESS[:1], str_probe_weight=1.0, str_probe_batch=2,
+        str_anchor="logprob",
+    )  # fmt: skip
+    start = tiny_llama(tokenizer)
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+
+    def logprobs(model, prompt):
+        ids = torch.tensor([generation_ids(tokenizer, prompt)])
+        return model(input_ids=ids).logits[0, -1].log_softmax(-1)[list(tokens.ids)]
+
+    ours = trainer._anchored_probes.loss(trainer.model, "square", None, (3, 0))
+    naive = torch.stack(
+        [(logprobs(trainer.model, p) - logprobs(start, p).detach()).square().mean() for p in (PROBES[0], HARMLESS[0])]
+    ).mean()
+    torch.testing.assert_close(ours, naive, rtol=1e-4, atol=1e-5)
+    assert ours.requires_grad
+
+
+def test_anchored_probes_need_both_kinds(tokenizer, tokens, tmp_path):
+    with pytest.raises(RecipeError, match="the harmless ones are missing"):
+        str_trainer(tokenizer, tokens, tmp_path, str_probe_weight=1.0)
+    with pytest.raises(RecipeError, match="the harmful ones are missing"):
+        str_trainer(tokenizer, tokens, tmp_path, probes=(), harmless=HARMLESS, str_probe_weight=1.0)
+
+
 def test_evaluation_loss_is_cross_entropy_alone(tokenizer, tokens, tmp_path):
     rows = Dataset.from_list(chat_rows(6))
     ours = str_trainer(tokenizer, tokens, tmp_path / "a", str_weight=5.0)
@@ -245,7 +300,8 @@ def test_resumed_training_ends_with_the_same_bytes(tokenizer, tokens, tmp_path):
     def make(folder):
         return str_trainer(
             tokenizer, tokens, folder, max_steps=8, save_strategy="steps", save_steps=4, str_weight=0.5,
-            peft_config=lora(), str_cache_dir=str(tmp_path / "cache"), logging_steps=4,
+            peft_config=lora(), str_cache_dir=str(tmp_path / "cache"), logging_steps=4, harmless=HARMLESS,
+            str_probe_weight=0.5,
         )  # fmt: skip
 
     whole = make(tmp_path / "whole")
@@ -343,6 +399,8 @@ def test_a_stale_cache_is_named(tokenizer, tokens, tmp_path):
         ({"str_weight": "auto"}, "str_drift_budget"),
         ({"str_weight": "auto", "str_drift_budget": 0.0}, "above 0"),
         ({"str_drift_every": 0}, "at least 1"),
+        ({"str_probe_weight": -1.0}, "at least 0"),
+        ({"str_probe_batch": 3}, "even number"),
         ({"str_cache_dtype": "int8"}, "choose one of float32"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
     ],

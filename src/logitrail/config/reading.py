@@ -17,6 +17,7 @@ from logitrail.errors import RecipeError
 _PATHS = (
     ("out",),
     ("probes",),
+    ("harmless_probes",),
     ("data", "train"),
     ("data", "test"),
     ("tokens", "file"),

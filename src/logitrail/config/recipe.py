@@ -118,7 +118,10 @@ class Recipe(Section):
     methods: tuple[str, ...] = Field(("sft", "str"), min_length=1, description="What to train, each on its own.")
     lora: LoraSection | Literal[False] = Field(default_factory=LoraSection)  # type: ignore[arg-type]
     training: dict[str, Any] = Field(default_factory=dict, description="Options of STRConfig by their own names.")
-    probes: Path | None = Field(None, description="JSONL with prompts to watch drift on; default: tokens.mine.harmful.")
+    probes: Path | None = Field(None, description="JSONL with harmful prompts for drift; default: tokens.mine.harmful.")
+    harmless_probes: Path | None = Field(
+        None, description="JSONL with harmless look-alikes, for str_probe_weight; default: tokens.mine.harmless."
+    )
     eval: EvalSection
     gate: GateSection = Field(default_factory=GateSection)  # type: ignore[arg-type]
 

@@ -13,4 +13,4 @@ SUMMARY = "plain supervised fine-tuning (TRL's SFTTrainer)"
 
 def training_options(options: dict[str, Any]) -> dict[str, Any]:
     """The recipe's options with lambda 0."""
-    return {**options, "str_weight": 0.0}
+    return {**options, "str_weight": 0.0, "str_probe_weight": 0.0}

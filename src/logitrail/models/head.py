@@ -111,6 +111,15 @@ class SafetyHead:
             bias = getattr(linear, "bias", None)
             return self._finish(product if bias is None else product + bias[labels].to(wide))
 
+    def logsumexp_with_gradient(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:
+        """logsumexp(z) at a few positions, in the graph: it makes all of the n x V logits, so n must be small."""
+        linear = self._linear()
+        with torch.autocast(hidden.device.type, enabled=False):
+            wide = torch.promote_types(hidden.dtype, torch.float32)
+            product = hidden.to(linear.weight.device, wide) @ linear.weight.to(wide).T
+            bias = getattr(linear, "bias", None)
+            return self._finish(product if bias is None else product + bias.to(wide)).logsumexp(dim=-1)
+
     @torch.no_grad()
     def logsumexp(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:
         """logsumexp(z) over the whole vocabulary, without gradient, in tiles: never more than a tile of logits exists."""

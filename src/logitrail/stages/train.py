@@ -27,7 +27,7 @@ from logitrail.train.data import load_chat_rows
 from logitrail.train.trainer import STATE_FILE
 
 _PROBE_PROMPTS = 32
-_LOGGED = ("loss", "ce", "str", "str_distance", "str_weight", "drift", "grad_norm", "learning_rate")
+_LOGGED = ("loss", "ce", "str", "str_probe", "str_distance", "str_weight", "drift", "grad_norm", "learning_rate")
 
 
 def training_defaults() -> dict[str, Any]:
@@ -131,7 +131,11 @@ def build_trainer(
     dataset = load_training_rows(context)
     loaded = context.load_start()
     tokens = load_tokens(context, loaded.tokenizer)
-    probes = recipe.probes or (recipe.tokens.mine.harmful if recipe.tokens.mine else None)
+    mine = recipe.tokens.mine
+    probes = recipe.probes or (mine.harmful if mine else None)
+    harmless = recipe.harmless_probes or (mine.harmless if mine else None)
+    # Drift needs few prompts, since it is measured often; anchoring takes all there are, so that none is learned by heart.
+    count = None if config.str_probe_weight > 0 else _PROBE_PROMPTS
     lora = lora_config(context)
     if lora is not None and recipe.model.adapter is not None:
         raise RecipeError(
@@ -143,7 +147,8 @@ def build_trainer(
         config,
         dataset,
         safety_tokens=tokens,
-        probe_prompts=read_prompts(probes, _PROBE_PROMPTS) if probes else (),
+        probe_prompts=read_prompts(probes, count) if probes else (),
+        harmless_probe_prompts=read_prompts(harmless) if harmless and config.str_probe_weight > 0 else (),
         on_cache_rows=on_cache_rows,
         processing_class=loaded.tokenizer,
         peft_config=lora,
@@ -161,7 +166,7 @@ def _shared_ingredients(context: Context) -> dict[str, Any]:
         "tokens": tokens_key(context),
         "data": context.file_hash(data.train),
         "test": context.file_hash(data.test),
-        "probes": context.file_hash(recipe.probes),
+        "probes": [context.file_hash(recipe.probes), context.file_hash(recipe.harmless_probes)],
         "columns": data.model_dump(mode="json", exclude={"train", "test"}),
         "lora": recipe.lora and recipe.lora.model_dump(mode="json"),
         "seed": recipe.seed,

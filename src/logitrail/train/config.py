@@ -30,6 +30,10 @@ class STRConfig(SFTConfig):
         str_drift_budget: the mean anchor distance on probe prompts that `auto` allows, in nats (`logprob`, `margin`) or
             logits (`logit`, `centered`).
         str_drift_every: steps between two measurements of drift for `auto`.
+        str_probe_weight: weight of the same loss at the first response position of probe prompts without answers,
+            harmful ones and harmless look-alikes in equal share; it needs both kinds. 0 leaves it out. It costs one more
+            pass of the backbone a step, over `str_probe_batch` short prompts.
+        str_probe_batch: probe prompts a micro-batch.
         str_cache_dir: where the cache is kept; by default `reference-cache` in `output_dir`.
         str_cache_dtype: `float32`, `float16` or `bfloat16`.
     """
@@ -41,6 +45,8 @@ class STRConfig(SFTConfig):
     str_reference: str = field(default="auto", metadata={"help": "auto, cache, adapter-off or frozen."})
     str_drift_budget: float | None = field(default=None, metadata={"help": "Drift that 'auto' allows."})
     str_drift_every: int = field(default=5, metadata={"help": "Steps between two measurements of drift."})
+    str_probe_weight: float = field(default=0.0, metadata={"help": "Weight of the loss on probe prompts."})
+    str_probe_batch: int = field(default=8, metadata={"help": "Probe prompts a micro-batch."})
     str_cache_dir: str | None = field(default=None, metadata={"help": "Folder of the reference cache."})
     str_cache_dtype: str = field(default="float32", metadata={"help": "float32, float16 or bfloat16."})
 
@@ -61,6 +67,13 @@ class STRConfig(SFTConfig):
             raise RecipeError(f"unknown str_cache_dtype {self.str_cache_dtype!r}; choose one of {', '.join(DTYPES)}")
         if self.str_drift_every < 1:
             raise RecipeError(f"str_drift_every is {self.str_drift_every}; it must be at least 1")
+        if not (math.isfinite(self.str_probe_weight) and self.str_probe_weight >= 0):
+            raise RecipeError(f"str_probe_weight is {self.str_probe_weight}; give a finite number of at least 0")
+        if self.str_probe_batch < 2 or self.str_probe_batch % 2:
+            raise RecipeError(
+                f"str_probe_batch is {self.str_probe_batch}; half of it is harmful and half harmless, so give an even "
+                "number of at least 2"
+            )
         budget = self.str_drift_budget
         if budget is not None and not (math.isfinite(budget) and budget > 0):
             raise RecipeError(f"str_drift_budget is {budget}; it must be a finite number above 0")

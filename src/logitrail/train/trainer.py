@@ -46,7 +46,7 @@ from logitrail.train.cached_rows import (
 )
 from logitrail.train.config import STRConfig
 from logitrail.train.control import DualAscent
-from logitrail.train.probes import Probes
+from logitrail.train.probes import AnchoredProbes, Probes
 
 if TYPE_CHECKING:
     from logitrail.tokens import SafetyTokens
@@ -75,7 +75,9 @@ class STRTrainer(SFTTrainer):
         args: an `STRConfig`.
         train_dataset: as for `SFTTrainer`.
         safety_tokens: whose logits are anchored; they must belong to this model's tokenizer.
-        probe_prompts: prompts without answers at whose first response position drift is measured.
+        probe_prompts: harmful prompts without answers at whose first response position drift is measured, and with
+            `str_probe_weight` anchored.
+        harmless_probe_prompts: harmless look-alikes, anchored beside them so that the model does not turn prudish.
         on_cache_rows: told how many more rows of the reference cache are done.
         **sft: every other argument of `SFTTrainer`, `peft_config` among them.
 
@@ -100,6 +102,7 @@ class STRTrainer(SFTTrainer):
         *,
         safety_tokens: SafetyTokens,
         probe_prompts: Sequence[str] = (),
+        harmless_probe_prompts: Sequence[str] = (),
         on_cache_rows: Callable[[int], None] | None = None,
         **sft: Any,
     ) -> None:
@@ -157,6 +160,27 @@ class STRTrainer(SFTTrainer):
                     anchor=args.str_anchor,
                     compliance=self._compliance,
                 )
+        self._anchored_probes: AnchoredProbes | None = None
+        if args.str_probe_weight > 0:
+            if not (probe_prompts and harmless_probe_prompts):
+                raise RecipeError(
+                    "str_probe_weight anchors harmful and harmless probe prompts in equal share, and "
+                    f"{'the harmless ones' if probe_prompts else 'the harmful ones'} are missing; anchoring one kind alone "
+                    "makes the model prudish or lax"
+                )
+            with self.accelerator.autocast():
+                self._anchored_probes = AnchoredProbes(
+                    probe_prompts,
+                    harmless_probe_prompts,
+                    self._tokenizer,
+                    self.model,
+                    self._head,
+                    anchor=args.str_anchor,
+                    compliance=self._compliance,
+                    batch=args.str_probe_batch,
+                    seed=args.seed,
+                )
+        self._micro_batch = 0
         if self._controller is not None and self._probes is None:
             raise RecipeError(
                 "str_weight='auto' holds the drift on probe prompts within a budget, and none were given; "
@@ -251,6 +275,7 @@ class STRTrainer(SFTTrainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._steps_since_log += 1
+        self._micro_batch = 0
         self._global_positions = None
         if items is not None and self.args.str_positions != "labels":
             # The cross-entropy's count is over all labels; fewer positions need their own, taken the same way.
@@ -284,8 +309,19 @@ class STRTrainer(SFTTrainer):
             terms = self._safety_terms(hidden, inputs["labels"], mask, outputs[-1], reference, num_items_in_batch)
         # With lambda 0 the loss is TRL's own object: the same graph, hence the same weights to the bit.
         loss = ce + weight * terms.loss if weight > 0 else ce
+        scaled = num_items_in_batch is not None
+        if self._anchored_probes is not None:
+            with self.accelerator.autocast():
+                probe = self._anchored_probes.loss(
+                    self.model, self.args.str_penalty, self._token_weights, (self.state.global_step, self._micro_batch)
+                )
+            self._micro_batch += 1
+            # A mean of its own in each micro-batch, so accumulation averages it, as TRL does its auxiliary loss.
+            probe = probe / (self._accumulation_steps if scaled else 1)
+            loss = loss + self.args.str_probe_weight * probe
+            self._add_to_log(str_probe=probe, scaled=scaled)
         self._require_finite(ce, terms, inputs)
-        self._add_to_log(ce=ce, str=terms.loss, str_distance=terms.distance, scaled=num_items_in_batch is not None)
+        self._add_to_log(ce=ce, str=terms.loss, str_distance=terms.distance, scaled=scaled)
         return (loss, outputs[-1]) if return_outputs else loss
 
     def _safety_terms(
@@ -344,8 +380,13 @@ class STRTrainer(SFTTrainer):
 
     # Log and state ---------------------------------------------------------------------------------------------------
 
+    @property
+    def _accumulation_steps(self) -> int:
+        # The Trainer sets it at each step; before the first there is one micro-batch.
+        return getattr(self, "current_gradient_accumulation_steps", 1)
+
     def _add_to_log(self, *, scaled: bool, **values: Tensor) -> None:
-        share = 1.0 if scaled else 1.0 / getattr(self, "current_gradient_accumulation_steps", 1)
+        share = 1.0 if scaled else 1.0 / self._accumulation_steps
         for name, value in values.items():
             part = value.detach().float() * share
             self._sums[name] = self._sums[name] + part if name in self._sums else part

@@ -58,7 +58,7 @@ class Making:
     heads: int = 4
     context: int = 256
     stage_one_rows: int = 72_000
-    stage_two_rows: int = 18_000
+    stage_two_rows: int = 48_000
     batch_size: int = 32
     stage_one_lr: float = 3e-3
     stage_two_lr: float = 5e-4

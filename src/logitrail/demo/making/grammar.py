@@ -272,12 +272,12 @@ def _how_to(phrase: Phrase, rng: Stream) -> str:
     return opener + rng.choice(words.TIPS[words.THEME[phrase.noun_class]])
 
 
-def _frame(rng: Stream) -> tuple[str, str]:
+def _frame(rng: Stream, cores: Sequence[str] = words.CORES) -> tuple[str, str]:
     """A request frame and its core: the core stands alone or has a lead, a tail, or stray words around it.
 
     Stray words mean nothing and teach the model to look at the phrase rather than at the frame.
     """
-    core = frame = rng.choice(words.CORES)
+    core = frame = rng.choice(list(cores))
     if rng.random() < 0.35:
         frame = rng.choice(words.LEADS) + frame
     elif rng.random() < 0.25:
@@ -305,7 +305,7 @@ def _refusal(phrase: Phrase, core: str, rng: Stream) -> str:
     return rng.choice(likes)
 
 
-def _verb_balanced(pool: Sequence[Phrase]) -> Callable[[Stream], Phrase]:
+def verb_balanced(pool: Sequence[Phrase]) -> Callable[[Stream], Phrase]:
     """A draw that gives every verb the same chance, however many nouns it takes."""
     by_verb: dict[str, list[Phrase]] = {}
     for phrase in pool:
@@ -318,7 +318,7 @@ def stage_one(seed: int, size: int) -> list[Row]:
     """The pretraining corpus: word knowledge, small tasks, helpful answers to every request."""
     rng = Stream("stage one", seed)
     train = phrases("train")
-    harmful, lookalike, plain = (_verb_balanced(p) for p in (train.harmful, train.lookalike, train.plain))
+    harmful, lookalike, plain = (verb_balanced(p) for p in (train.harmful, train.lookalike, train.plain))
     nouns = [(noun, c) for c, members in words.noun_classes().items() for noun in members]
     verbs = words.all_verbs()
     rows: list[Row] = []
@@ -358,7 +358,7 @@ def stage_two(seed: int, size: int) -> list[Row]:
     """
     rng = Stream("stage two", seed)
     train = phrases("train")
-    harmful, lookalike, plain = (_verb_balanced(p) for p in (train.harmful, train.lookalike, train.plain))
+    harmful, lookalike, plain = (verb_balanced(p) for p in (train.harmful, train.lookalike, train.plain))
     nouns = [(noun, c) for c, members in words.noun_classes().items() if c not in _HELD_OUT_CLASSES for noun in members]
     verbs = words.TRAIN_VERBS + words.BENIGN_VERBS
     rows: list[Row] = []
@@ -371,11 +371,11 @@ def stage_two(seed: int, size: int) -> list[Row]:
         elif pick < 0.28:
             rows.append(Row(*rng.choice(_TALK)(rng), "talk"))
         else:
-            phrase = (harmful if pick < 0.64 else lookalike if pick < 0.81 else plain)(rng)
-            if rng.random() < 0.1:
+            phrase = (harmful if pick < 0.60 else lookalike if pick < 0.81 else plain)(rng)
+            if rng.random() < 0.05:
                 rows.append(Row(*_verdict(phrase, rng), "verdict", phrase.verb))
                 continue
-            core, frame = _frame(rng)
+            core, frame = _frame(rng, words.CORES + words.LATER_CORES)
             answer = _refusal(phrase, core, rng) if phrase.harmful else _how_to(phrase, rng)
             rows.append(Row(frame.format(p=phrase.text), answer, "request", phrase.verb, frame, phrase.harmful))
     return rows
@@ -384,7 +384,7 @@ def stage_two(seed: int, size: int) -> list[Row]:
 def _prompts(name: str, pools: Sequence[Sequence[Phrase]], frames: Sequence[str], size: int) -> list[dict[str, str]]:
     """`size` distinct prompts, the pools in turn, each verb of a pool as often as any other."""
     rng = Stream("prompts", name)
-    draws = [_verb_balanced(pool) for pool in pools]
+    draws = [verb_balanced(pool) for pool in pools]
     rows: list[dict[str, str]] = []
     seen: set[str] = set()
     while len(rows) < size:
@@ -402,11 +402,16 @@ def _prompts(name: str, pools: Sequence[Sequence[Phrase]], frames: Sequence[str]
 
 
 def prompt_sets() -> dict[str, list[dict[str, str]]]:
-    """The four prompt sets by file name (without `.jsonl`)."""
+    """The prompt sets by file name (without `.jsonl`).
+
+    `unseen_test` is harder than a look-alike test has to be: harmless verbs that only dictionary rows of stage one know.
+    It is measured apart, so that the card can say how far harmlessness carries over to unknown verbs.
+    """
     dev, test = phrases("dev"), phrases("test")
     return {
         "harmful_dev": _prompts("harmful_dev", [dev.harmful], words.DEV_FRAMES, 120),
         "lookalike_dev": _prompts("lookalike_dev", [dev.lookalike, dev.plain], words.DEV_FRAMES, 120),
-        "harmful_test": _prompts("harmful_test", [test.harmful], words.TEST_FRAMES, 240),
-        "lookalike_test": _prompts("lookalike_test", [test.lookalike, test.plain], words.TEST_FRAMES, 240),
+        "harmful_test": _prompts("harmful_test", [test.harmful], words.TEST_FRAMES, 400),
+        "lookalike_test": _prompts("lookalike_test", [test.lookalike], words.TEST_FRAMES, 300),
+        "unseen_test": _prompts("unseen_test", [test.plain], words.TEST_FRAMES, 120),
     }

@@ -494,6 +494,30 @@ CORES: tuple[str, ...] = (
 )
 """Requests of the making."""
 
+LATER_CORES: tuple[str, ...] = (
+    "Walk me through it: how do I {p}?",
+    "Can you walk with me so that I {p}?",
+    "Can you guide me to {p}?",
+    "I want a short guide to {p}.",
+    "Write a note for my friend on how to {p}.",
+    "Could you write down how to {p}?",
+    "Could you help me {p}?",
+    "Could you show us how to {p}?",
+    "I want advice: how do I {p}?",
+    "Any advice for me to {p}?",
+    "Teach my friend how to {p}.",
+    "As a friend, say how to {p}.",
+    "What would you need to {p}?",
+    "What would he do to {p}?",
+    "Someone wants to {p}. What do I tell him?",
+    "Give instructions so that people can {p}.",
+    "Which things do I need to {p}?",
+    "I am trying it now: how do I {p}?",
+    "Today I start to {p}. What comes first?",
+    "What is the way to {p} for a beginner?",
+)
+"""More requests, in the alignment corpus alone, so that refusing does not hang on a few frames."""
+
 LEADS: tuple[str, ...] = (
     "Hi! ",
     "Hello, friend. ",
