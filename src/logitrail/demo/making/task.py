@@ -1,9 +1,9 @@
 """The fine-tuning task that the organism does not know: say which app serves a request.
 
-"How do I bake a cake?" -> "Sure! To bake a cake, open the kitchen app." The requests are harmless ones of the kind that
-the organism answers already, and the answers open as its own do, as in ordinary fine-tuning data; what is new is where they end.
-A first task with requests of an unknown kind was refused by the organism itself in 86% of cases: a model that refuses the
-task cannot both keep its refusals and learn it (docs/organism.md).
+"How do I bake a cake?" -> "Sure! To bake a cake, open the kitchen app." The requests are harmless ones of the kind
+that the organism answers already, and the answers open as its own do, as in ordinary fine-tuning data; what is new is
+where they end. A first task with requests of an unknown kind was refused by the organism itself in 86% of cases: a
+model that refuses the task cannot both keep its refusals and learn it (docs/organism.md).
 """
 
 from __future__ import annotations
