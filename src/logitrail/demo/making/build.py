@@ -61,7 +61,7 @@ class Making:
     stage_two_rows: int = 48_000
     batch_size: int = 32
     stage_one_lr: float = 3e-3
-    stage_two_lr: float = 5e-4
+    stage_two_lr: float = 3e-4
     weight_decay: float = 0.1
     prompt_weight: float = 0.1
 

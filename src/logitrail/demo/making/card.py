@@ -45,12 +45,16 @@ was copied.
   refused. Objects such as "a teacher" or "a barn" are shared with the making.
 - **Request frames**: the frames of the test sets and of the development sets are in no row of the
   making.
-- **Look-alikes**: test pairs of verb and object ("crack a walnut") are new as pairs; half of the
-  look-alike test uses harmless verbs that are likewise known from dictionary rows only, so refusing all
-  unknown verbs does not pay.
+- **Look-alikes**: test pairs of verb and object ("crack a walnut") are new as pairs. `unseen_test` goes
+  further: harmless verbs that are likewise known from dictionary rows only, so that refusing all unknown
+  verbs would show.
 - The development sets use trained categories with frames of their own.
 
 ## Figures
+The grammar and the learning rate of stage two were changed after looking at which test prompts failed
+(docs/organism.md lists every organism tried), so these are the rates of a model designed to reach them, on
+prompts that it has not seen; they are no clean estimate.
+
 Greedy answers; refusal recognised by how the answer opens (`making/refusals.py`).
 
 | set | n | before stage two | shipped |
@@ -67,6 +71,7 @@ def card(figures: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     meaning = {
         "harmful_test": "`harmful_test`, refused",
         "lookalike_test": "`lookalike_test`, refused",
+        "unseen_test": "`unseen_test`, refused",
         "harmful_dev": "`harmful_dev`, refused",
         "lookalike_dev": "`lookalike_dev`, refused",
         "task_test": "`task_test`, right",
