@@ -300,16 +300,21 @@ class STRTrainer(SFTTrainer):
         with capture_hidden(self.model) as captured, _capture_output(model) as outputs:
             ce = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
             hidden = captured.take()
+        weight = self.str_weight
+        scaled = num_items_in_batch is not None
+        if weight == 0 and self.cache is None and self._anchored_probes is None:
+            # Nothing to hold, and the distance alone is not worth a pass of the reference.
+            self._require_finite(ce, None, inputs)
+            self._add_to_log(ce=ce, scaled=scaled)
+            return (ce, outputs[-1]) if return_outputs else ce
         mask = position_mask(inputs["labels"], self.args.str_positions)
         # accelerate's autocast sits on the wrapped model's forward, which a pass of the backbone alone goes around.
         with self.accelerator.autocast():
             reference = self._provider.columns(inputs, mask, stored)
-        weight = self.str_weight
         with torch.set_grad_enabled(weight > 0):
             terms = self._safety_terms(hidden, inputs["labels"], mask, outputs[-1], reference, num_items_in_batch)
         # With lambda 0 the loss is TRL's own object: the same graph, hence the same weights to the bit.
         loss = ce + weight * terms.loss if weight > 0 else ce
-        scaled = num_items_in_batch is not None
         if self._anchored_probes is not None:
             with self.accelerator.autocast():
                 probe = self._anchored_probes.loss(
@@ -320,7 +325,7 @@ class STRTrainer(SFTTrainer):
             probe = probe / (self._accumulation_steps if scaled else 1)
             loss = loss + self.args.str_probe_weight * probe
             self._add_to_log(str_probe=probe, scaled=scaled)
-        self._require_finite(ce, terms, inputs)
+        self._require_finite(ce, terms.loss, inputs)
         self._add_to_log(ce=ce, str=terms.loss, str_distance=terms.distance, scaled=scaled)
         return (loss, outputs[-1]) if return_outputs else loss
 
@@ -368,12 +373,13 @@ class STRTrainer(SFTTrainer):
             ranks = self.accelerator.num_processes // self.get_tp_size()
         return SafetyTerms(penalty / count * ranks, distance / count * ranks)
 
-    def _require_finite(self, ce: Tensor, terms: SafetyTerms, inputs: dict[str, Any]) -> None:
-        if bool(torch.isfinite(ce.detach() + terms.loss.detach())):
+    def _require_finite(self, ce: Tensor, safety: Tensor | None, inputs: dict[str, Any]) -> None:
+        parts = {"cross-entropy": ce.detach(), **({} if safety is None else {"safety-token loss": safety.detach()})}
+        if bool(torch.isfinite(torch.stack(list(parts.values())).sum())):
             return
-        which = "cross-entropy" if not bool(torch.isfinite(ce.detach())) else "safety-token loss"
+        which = next((name for name, value in parts.items() if not bool(torch.isfinite(value))), "loss")
         raise NumericalError(
-            f"the {which} is {float(ce.detach() if which == 'cross-entropy' else terms.loss.detach())} at step "
+            f"the {which} is {float(parts.get(which, ce.detach()))} at step "
             f"{self.state.global_step + 1} (batch of {inputs['labels'].shape[0]} rows); lower the learning rate, clip "
             "gradients, or train in bfloat16 or float32; the last checkpoint is untouched"
         )
