@@ -28,10 +28,10 @@ def demo_recipe(out: Path, *, seed: int = 0) -> Recipe:
             "training": {
                 "num_train_epochs": 2,
                 "per_device_train_batch_size": 16,
-                "learning_rate": 1.6e-3,
+                "learning_rate": 1e-3,
                 "str_weight": 0.3,
                 "str_anchor": "logit",
-                "str_probe_weight": 0.1,
+                "str_probe_weight": 0.3,
             },
             "eval": {
                 "harmful": str(DATA / "harmful_test.jsonl"),
