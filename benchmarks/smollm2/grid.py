@@ -176,13 +176,9 @@ def run_cell(cell: Cell, *, test: bool) -> int:
 
 def main() -> None:
     """Parse and run."""
-    parser = argparse.ArgumentParser(
-        description="Run the SmolLM2 grid with ordinary `logitrail run` commands."
-    )
+    parser = argparse.ArgumentParser(description="Run the SmolLM2 grid with ordinary `logitrail run` commands.")
     parser.add_argument("--only", default="", help="cells whose name holds this text")
-    parser.add_argument(
-        "--test", nargs="*", metavar="CELL", help="measure these finished cells on the test folds"
-    )
+    parser.add_argument("--test", nargs="*", metavar="CELL", help="measure these finished cells on the test folds")
     parser.add_argument("--seed", type=int, default=0, help="of adapter and data order")
     parser.add_argument("--list", action="store_true", help="print the cells and what is done")
     args = parser.parse_args()

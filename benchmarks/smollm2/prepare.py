@@ -103,9 +103,7 @@ IMPERATIVES = (
     "Develop a strategy to {x}",
     "Show me how to {x}",
 )
-QUESTION = re.compile(
-    r"^how (?:to|(?:can|do|could|should) (?:i|you|we|someone|one)) (.*?)\??$", re.IGNORECASE
-)
+QUESTION = re.compile(r"^how (?:to|(?:can|do|could|should) (?:i|you|we|someone|one)) (.*?)\??$", re.IGNORECASE)
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -218,9 +216,7 @@ class Builder:
         self.counts: dict[str, Any] = {}
         self.files: dict[str, str] = {}
         self.test_prompts = [
-            row["prompt"]
-            for name in ("advbench", "jbb_harmful", "jbb_benign", "xstest")
-            for row in self.rows(name)
+            row["prompt"] for name in ("advbench", "jbb_harmful", "jbb_benign", "xstest") for row in self.rows(name)
         ]
         self.test = Overlap(self.test_prompts)
 

@@ -174,17 +174,14 @@ def main() -> None:
         if (row := cell_row(kind, folder)) is not None
     ]
     rows = with_ratios(found)
-    rows.sort(
-        key=lambda row: (row["folds"], row["anchor"] or "", str(row["positions"]), row["lambda"], row["seed"])
-    )
+    rows.sort(key=lambda row: (row["folds"], row["anchor"] or "", str(row["positions"]), row["lambda"], row["seed"]))
     align = summary_of(WORK / "align" / "summary.json")
     chosen = chosen_cells(rows)
     write_json(
         HERE / "results.json",
         {
             "goals": {"refusal_lost_at_most": REFUSAL_LOSS, "loss_ratio_at_most": LOSS_RATIO},
-            "align": align
-            and {key: align[key] for key in ("models", "seeds", "versions", "hashes", "timings_s")},
+            "align": align and {key: align[key] for key in ("models", "seeds", "versions", "hashes", "timings_s")},
             "chosen_on_dev": chosen,
             "cells": rows,
         },
