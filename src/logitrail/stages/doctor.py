@@ -78,10 +78,13 @@ def _data(context: Context) -> str:
     data = context.recipe.data
     sizes = [
         f"{len(load_chat_rows(path, prompt=data.prompt, response=data.response, system=data.system, limit=limit))} {what}"
-        for path, limit, what in ((data.train, data.limit, "to train on"), (data.test, data.test_limit, "held out"))
+        for path, limit, what in (
+            (data.train, data.limit, "rows to train on"),
+            (data.test, data.test_limit, "held out"),
+        )
         if path is not None
     ]
-    return f"{' and '.join(sizes)} rows"
+    return " and ".join(sizes)
 
 
 def _evaluation(context: Context) -> str | Finding:
