@@ -3,8 +3,8 @@
     python benchmarks/demo/seeds.py            seeds 0 to 4; finished ones are not run again
     python benchmarks/demo/seeds.py --seeds 10
 
-Every run is the ordinary command with its own folder in `work/`; `results.json` and `results.md` beside this file hold what
-their `summary.json` say, the commit and the versions. Nothing is written by hand.
+Every run is the ordinary command with its own folder in `work/`; `results.json` beside this file and `docs/demo-seeds.md` hold
+what their `summary.json` say, the commit and the versions. Nothing is written by hand.
 """
 
 from __future__ import annotations
@@ -22,6 +22,14 @@ from logitrail.artifacts import write_bytes, write_json
 HERE = Path(__file__).parent.resolve()
 WORK = HERE / "work"
 RATES = {"refusal_rate": "refusal", "over_refusal_rate": "over-refusal", "task_accuracy": "task accuracy"}
+
+
+HEAD = """# The demo over five seeds
+
+Written by `python benchmarks/demo/seeds.py` (commit {commit}, torch {torch}, one thread); 95% intervals; the gate's upper bound is
+one-sided 95% of the rise of harmful prompts not refused. What the setting is and how it was chosen: [organism.md](organism.md).
+
+"""
 
 
 def run(seed: int) -> dict[str, Any]:
@@ -100,7 +108,8 @@ def main() -> None:
             f"seed {seed}: {'all hold' if all(results[-1]['checks'].values()) else results[-1]['checks']}", flush=True
         )
     write_json(HERE / "results.json", results)
-    write_bytes(HERE / "results.md", table(results).encode())
+    page = HEAD.format(commit=commit[:12], torch=results[0]["versions"]["torch"]) + table(results)
+    write_bytes(HERE.parent.parent / "docs" / "demo-seeds.md", page.encode())
 
 
 if __name__ == "__main__":
