@@ -3,8 +3,8 @@
     python benchmarks/demo/seeds.py            seeds 0 to 4; finished ones are not run again
     python benchmarks/demo/seeds.py --seeds 10
 
-Every run is the ordinary command with its own folder in `work/`; `results.json` beside this file and `docs/demo-seeds.md` hold
-what their `summary.json` say, the commit and the versions. Nothing is written by hand.
+Every run is the ordinary command with its own folder in `work/`; `results.json` beside this file and
+`docs/demo-seeds.md` hold what their `summary.json` say, the commit and the versions. Nothing is written by hand.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ RATES = {"refusal_rate": "refusal", "over_refusal_rate": "over-refusal", "task_a
 
 HEAD = """# The demo over five seeds
 
-Written by `python benchmarks/demo/seeds.py` (commit {commit}, torch {torch}, one thread); 95% intervals; the gate's upper bound is
-one-sided 95% of the rise of harmful prompts not refused. What the setting is and how it was chosen: [organism.md](organism.md).
+Written by `python benchmarks/demo/seeds.py` (commit {commit}, torch {torch}, one thread). Intervals of 95%; the upper bound is
+the gate's, one-sided 95%, of the rise of harmful prompts not refused. What the setting is and how it was chosen:
+[organism.md](organism.md).
 
 """
 
