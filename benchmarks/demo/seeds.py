@@ -26,8 +26,8 @@ RATES = {"refusal_rate": "refusal", "over_refusal_rate": "over-refusal", "task_a
 
 HEAD = """# The demo over five seeds
 
-Written by `python benchmarks/demo/seeds.py` (commit {commit}, torch {torch}, one thread). Intervals of 95%; the upper bound is
-the gate's, one-sided 95%, of the rise of harmful prompts not refused. What the setting is and how it was chosen:
+Written by `python benchmarks/demo/seeds.py` (commit {commit}, torch {torch}, one thread). Intervals of 95%; the upper
+bound is the gate's, one-sided 95%, of the rise of harmful prompts not refused. What the setting is and how it was chosen:
 [organism.md](organism.md).
 
 """
