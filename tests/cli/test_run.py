@@ -135,7 +135,11 @@ def test_init_writes_a_recipe_that_is_valid(logitrail, tmp_path, model_folder):
 
 
 def command(*arguments):
-    code = "import sys; from logitrail.cli import main; main(sys.argv[1:])"
+    # A shell that puts the tests in the background makes its children deaf to Ctrl-C.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from logitrail.cli import main; main(sys.argv[1:])"
+    )
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
@@ -156,7 +160,7 @@ def wait_for(condition, process, seconds=120):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_in_the_middle_of_training_and_run_again(project, logitrail, number):
     """The same bytes of weights and the same log as without the kill."""
-    longer = {"training__max_steps": 60, "training__save_steps": 10, "methods": ["str"]}
+    longer = {"training__max_steps": 150, "training__save_steps": 10, "methods": ["str"]}
     whole = project.write(out="whole", **longer)
     assert logitrail("train", whole).code == 0
     cut = project.write(out="cut", **longer)
