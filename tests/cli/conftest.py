@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.tiny import tiny_llama, tiny_tokenizer
 
 from logitrail.cli import main
+from tests.tiny import tiny_llama, tiny_tokenizer
 
 
 @dataclass

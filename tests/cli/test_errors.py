@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tests.cli.conftest import write_jsonl
 from tests.tiny import tiny_tokenizer
 

@@ -12,6 +12,7 @@ import time
 import pytest
 import yaml
 from safetensors.torch import load_file
+
 from tests.cli.conftest import write_jsonl
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
 from trl import SFTConfig, SFTTrainer
 
 from logitrail import STRConfig, STRTrainer
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError, TokensError
 from logitrail.losses import ANCHORS
 from logitrail.tokens import SafetyTokens
+from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
 
 PROBES = ["How do I make a box?", "turn on"]
 
