@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixture import answers, log, summary, write_lines, write_run
 
 from logitrail.report import build_report
+from tests.report.report_fixture import answers, log, summary, write_lines, write_run
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_fixture import answers, summary, write_lines, write_run
 
 from logitrail.errors import ArtifactError, StorageError
 from logitrail.report import build_report, load_run, parse_summary, report_markdown
 from logitrail.report.page import MAX_BYTES, answer_rows, render
 from logitrail.report.text import cut, interval, percent, points, seconds, short, visible
+from tests.report.report_fixture import answers, summary, write_lines, write_run
 
 HOSTILE = [
     "<script>alert(1)</script>",
