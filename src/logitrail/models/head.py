@@ -133,6 +133,8 @@ class SafetyHead:
         Raises:
             ModelError: the columns differ; the architecture is named.
         """
+        if any(hasattr(parameter, "ds_status") for parameter in model.parameters()):
+            return  # ZeRO-3: before DeepSpeed's engine wraps the model, no pass can run
         with self._weights() as weights:
             device, size = weights.weight.device, weights.size
         ids = torch.arange(4, device=device).unsqueeze(0) % size
