@@ -209,6 +209,19 @@ def test_a_block_is_checked_once_and_verify_checks_again(tmp_path, small, monkey
     assert len(checked) == len(first) + 5
 
 
+def test_opening_reads_no_array(tmp_path, small, monkeypatch):
+    """Neither the shards nor the rows' places: its cost does not grow with the positions."""
+    build(tmp_path, rows([4] * 30))
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks.CheckedArray, "_map", lambda self: pytest.fail(f"{self.path} was mapped"))
+        cache = ReferenceCache(tmp_path, IDENTITY)
+    assert len(pickle.dumps(cache)) < 20_000
+    cache.rows_of([3, 7])
+    mapped = [array for array in cache._shards if array._values is not None]
+    assert len(mapped) == 2
+    assert len(pickle.dumps(cache)) < 20_000
+
+
 @pytest.mark.parametrize("field", ["rows", "positions", "width", "shards"])
 def test_a_changed_manifest_is_named(tmp_path, field):
     build(tmp_path, rows([3, 2]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ class CheckedArray:
         if self._values is not None:
             return self._values
         try:
-            whole: np.ndarray[Any, np.dtype[np.uint8]] = np.asarray(np.memmap(self.path, dtype=np.uint8, mode="r"))
+            with open(self.path, "rb") as file:
+                whole = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
             header_end = 8 + int.from_bytes(whole[:8].tobytes(), "little")
             header = json.loads(whole[8:header_end].tobytes())
             parts = {}

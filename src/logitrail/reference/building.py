@@ -23,8 +23,8 @@ from logitrail.reference.blocks import BLOCK_BYTES, CheckedArray, encode
 from logitrail.reference.cache import DTYPES, FORMAT_VERSION, MANIFEST, ROWS_FILE, CacheIdentity
 from logitrail.reference.provider import ReferenceColumns
 
-# A shard is what an interruption can cost a process: at most 1/256 of the build, unless that is below 4096 positions.
-_SHARDS = 256
+# A shard is what an interruption can cost a process: at most 1/128 of the build, unless that is below 4096 positions.
+_SHARDS = 128
 _POSITIONS_A_SHARD = 4096
 _BYTES_A_SHARD = 1 << 26
 _STARTED = "building.json"

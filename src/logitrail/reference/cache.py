@@ -37,8 +37,8 @@ FORMAT_VERSION = 2
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MANIFEST = "manifest.json"
 ROWS_FILE = "rows.safetensors"
-_MAPS = 128
-"""Shards mapped at a time: each holds a file descriptor, and a process has about a thousand."""
+_MAPS = 192
+"""Shards mapped at a time: each holds a file descriptor. More than most caches have, and below what systems allow."""
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,10 @@ def position_counts(dataset: Dataset, collate: Collator, positions: str) -> _Int
         counts.append(upto[ends] - upto[starts])
     result = np.concatenate(counts)
 
+    source = _given(dataset)
+
     def alone(row: int) -> int:
-        features = _features(dataset, [row])
+        features = _features(source, [row])
         return int(position_mask(collate(features)["labels"], positions).sum())
 
     sample = np.linspace(0, len(dataset) - 1, num=min(8, len(dataset)), dtype=np.int64).tolist()
@@ -124,8 +126,10 @@ def rows_columns(
 ) -> Callable[[Sequence[int]], ReferenceColumns]:
     """A function that gives the reference's columns of some rows, collated as in training, so that the masks agree."""
 
+    source = _given(dataset)
+
     def columns_of(rows: Sequence[int]) -> ReferenceColumns:
-        batch = collate(_features(dataset, rows))
+        batch = collate(_features(source, rows))
         return measure(batch, position_mask(batch["labels"], positions))
 
     return columns_of
@@ -140,10 +144,16 @@ def labelled_positions(dataset: Dataset) -> int:
     return total
 
 
-def _features(dataset: Dataset, rows: Sequence[int]) -> list[dict[str, Any]]:
-    names = [name for name in ("input_ids", "labels", "seq_lengths") if name in dataset.column_names]
-    columns = dataset.select_columns(names)[list(rows)]
-    return [dict(zip(names, values, strict=True)) for values in zip(*(columns[name] for name in names), strict=True)]
+def _given(dataset: Dataset) -> Dataset:
+    """The columns that the collator is given in training."""
+    return dataset.select_columns(
+        [name for name in ("input_ids", "labels", "seq_lengths") if name in dataset.column_names]
+    )
+
+
+def _features(source: Dataset, rows: Sequence[int]) -> list[dict[str, Any]]:
+    columns = source[list(rows)]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def _ragged(dataset: Dataset, name: str) -> Iterator[tuple[_Integers, _Integers]]:
