@@ -210,7 +210,7 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
             for case in (_sft(**long), _str("cache", **long))
         ), 2 * many),
         Job("batch", "time", tuple(replace(case, batch=4) for case in anchored[:2]), 3 * many),
-        Job("cache-build", "cache-build", tuple(replace(case, batch=2) for case in anchored[1:]), 3, 0),
+        Job("cache-build", "cache-build", tuple(replace(case, batch=4) for case in anchored[1:]), 4, 0),
         Job("cache-open", "cache-open", (), 5, 0, (("positions", 10_000_000), ("row", 200), ("k", 8))),
     ]  # fmt: skip
 

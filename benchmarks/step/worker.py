@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import inspect
 import json
 import logging
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -21,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from cases import Case, Job
 
@@ -241,18 +244,33 @@ def prepare_job(job: Job, place: Place) -> dict[str, Any]:
 
 
 def cache_build_job(job: Job, place: Place) -> dict[str, Any]:
-    """Seconds of a cache build (a trainer's construction with it, less one that finds it there) and of the same batches
-    through the bare backbone, without an adapter."""
+    """Seconds of the cache build that a trainer makes (passes, rounding, checksums, files) and of the very same batches
+    through the bare backbone, without an adapter and with a fresh one."""
     import torch
     from methods import make_model, make_tokenizer, make_trainer, sharing_weights
+
+    import logitrail.train.trainer as trainer_module
 
     tokenizer = make_tokenizer()
     base = make_model(job.cases[0], place.device)
     folder = place.work / "cache-build"
     samples: dict[str, list[float]] = {}
     sizes: dict[str, Any] = {}
+    built: list[float] = []
+    build_cache = trainer_module.build_cache
 
-    def construct(case: Case) -> tuple[float, list[dict[str, Any]], Any]:
+    def now() -> float:
+        if place.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def timed(*arguments: Any, **more: Any) -> None:
+        began = now()
+        build_cache(*arguments, **more)
+        built.append(now() - began)
+
+    def construct(case: Case) -> tuple[list[dict[str, Any]], Any]:
+        """The backbone's calls while the cache was built, and the trainer."""
         model = sharing_weights(base)
         calls: list[dict[str, Any]] = []
 
@@ -261,45 +279,38 @@ def cache_build_job(job: Job, place: Place) -> dict[str, Any]:
                 calls.append(kwargs)
 
         hook = model.base_model.register_forward_pre_hook(seen, with_kwargs=True)
-        began = time.perf_counter()
         trainer = make_trainer(case, model, tokenizer, folder, 1, place.device)
-        if place.device == "cuda":
-            torch.cuda.synchronize()
-        taken = time.perf_counter() - began
         hook.remove()
-        return taken, calls, trainer
+        return calls, trainer
 
     def forward(body: Any, calls: list[dict[str, Any]]) -> float:
         body.eval()
-        began = time.perf_counter()
+        began = now()
         with torch.no_grad(), torch.autocast(place.device, torch.bfloat16, enabled=place.device == "cuda"):
             for kwargs in calls:
                 body(**kwargs)
-        if place.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - began
+        return now() - began
 
-    def add(name: str, value: float) -> None:
-        samples.setdefault(name, []).append(value)
-
-    for number in range(1 + job.rounds):  # the first is the warm-up
-        for case in job.cases:
-            suffix = "" if case.anchor == "logit" else f"-{case.anchor}"
-            shutil.rmtree(folder, ignore_errors=True)
-            whole, calls, trainer = construct(case)
-            again, none, _ = construct(case)
-            assert len(calls) > len(none) == 0, "the second construction must find the cache"
-            if number:
-                add(f"build{suffix}", whole - again)
-            positions, rows = trainer.cache.positions, trainer.cache.rows
-            size = sum(path.stat().st_size for path in (folder / "cache").iterdir() if "columns" in path.name)
-            sizes[case.name] = {"bytes_per_position": size / positions, "rows": rows, "positions": positions}
-        plain, adapted = forward(base.base_model, calls), forward(trainer.model.get_base_model().base_model, calls)
-        if number:
-            add("forward", plain)
-            add("forward-with-adapter", adapted)
-        place.progress(f"  round {number + 1} of {1 + job.rounds}")
+    with mock.patch.object(trainer_module, "build_cache", timed):
+        for number in range(1 + job.rounds):  # the first is the warm-up
+            taken = {}
+            for case in job.cases:
+                shutil.rmtree(folder, ignore_errors=True)
+                calls, trainer = construct(case)
+                assert len(calls) > 0, "no batch went through the backbone while the cache was built"
+                taken["build" if case.anchor == "logit" else f"build-{case.anchor}"] = built[-1]
+                positions, rows = trainer.cache.positions, trainer.cache.rows
+                size = sum(path.stat().st_size for path in (folder / "cache").iterdir() if "columns" in path.name)
+                sizes[case.name] = {"bytes_per_position": size / positions, "rows": rows, "positions": positions}
+            taken["forward"] = forward(base.base_model, calls)
+            taken["forward-with-adapter"] = forward(trainer.model.get_base_model().base_model, calls)
+            for name, value in taken.items() if number else ():
+                samples.setdefault(name, []).append(value)
+            place.progress(f"  round {number + 1} of {1 + job.rounds}")
     shutil.rmtree(folder, ignore_errors=True)
+    for case in job.cases:
+        name = "build" if case.anchor == "logit" else f"build-{case.anchor}"
+        sizes[case.name]["rows_per_second"] = sizes[case.name]["rows"] / statistics.median(samples[name])
     return {**samples, "_sizes": sizes}
 
 
@@ -344,14 +355,14 @@ def write_large_cache(folder: Path, *, positions: int, row: int, k: int) -> None
 
     from logitrail.reference import ReferenceColumns, build_cache
 
-    columns = torch.randn(row, k)
-    build_cache(
-        folder,
-        cache_identity(),
-        row_count=positions // row,
-        columns_of=lambda rows: [ReferenceColumns(columns, None) for _ in rows],
-        batch_size=1024,
-    )
+    columns, count = torch.randn(row, k), positions // row
+    form: dict[str, Any]
+    if "row_count" in inspect.signature(build_cache).parameters:  # format version 1: one result a row
+        form = {"row_count": count, "columns_of": lambda rows: [ReferenceColumns(columns, None) for _ in rows]}
+    else:
+        form = {"counts": [row] * count, "columns": k}
+        form["columns_of"] = lambda rows: ReferenceColumns(columns.repeat(len(rows), 1), None)
+    build_cache(folder, cache_identity(), batch_size=1024, **form)
 
 
 def open_once(folder: Path) -> dict[str, float]:
