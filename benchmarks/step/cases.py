@@ -88,9 +88,9 @@ class Case:
         elif self.method == "str" and self.reference != "cache":
             backbone += 1
         tokens = self.length * self.batch
-        attention = 4 * backbone * self.depth * self.length * SHAPES[self.shape].hidden * tokens
-        # A head's tile passes through memory a dozen times and more: on a CPU as dear as 200 products an entry.
-        elementwise = 400.0 * head * self.vocabulary * tokens
+        attention = 2 * backbone * self.depth * self.length * SHAPES[self.shape].hidden * tokens
+        # A head's tile passes through memory a dozen times and more: on a CPU as dear as 450 products an entry.
+        elementwise = 900.0 * head * self.vocabulary * tokens
         return (
             2 * tokens * (backbone * self.backbone_parameters + head * self.head_parameters) + attention + elementwise
         )
@@ -188,7 +188,7 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
         Job("anchored", "time", anchored, 16 * many),
         Job("deep", "time", deep_cases, 5 * many),
         Job("full", "time", full, 3 * many),
-        Job("checkpointed", "time", checkpointed, 3 * many),
+        Job("checkpointed", "time", checkpointed, 2 * many),
         Job("prepare-plain", "prepare", memory["plain"][1:], 0, 0),
         *(
             Job(f"memory-{group}-{case.name}-{repeat}", "memory", (case,), 1, 1)
@@ -210,7 +210,7 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
             for case in (_sft(**long), _str("cache", **long))
         ), 2 * many),
         Job("batch", "time", tuple(replace(case, batch=4) for case in anchored[:2]), 3 * many),
-        Job("cache-build", "cache-build", tuple(replace(case, batch=4) for case in anchored[1:]), 4, 0),
+        Job("cache-build", "cache-build", tuple(replace(case, batch=2) for case in anchored[1:]), 4, 0),
         Job("cache-open", "cache-open", (), 5, 0, (("positions", 10_000_000), ("row", 200), ("k", 8))),
     ]  # fmt: skip
 
