@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export TORCH
 
-.PHONY: demo test test-fast lint format organism clean help
+.PHONY: demo test test-fast lint format organism bench-step clean help
 
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/'
@@ -31,6 +31,9 @@ format: $(VENV)/.ready-dev   ## rewrite the layout of the code
 
 organism: $(VENV)/.ready     ## make the embedded model again, from its grammar and seeds, into ./organism
 	$(BIN)/python -m logitrail.demo.making --out organism
+
+bench-step: $(VENV)/.ready   ## cost of a training step, side by side: about 25 minutes on two idle cores, resumable
+	$(BIN)/python benchmarks/step/run.py
 
 clean:           ## remove the environment and what the demo wrote
 	rm -rf $(VENV) logitrail-demo organism

@@ -1,0 +1,210 @@
+"""The trainers that are compared: TRL's own, ours, and what one would write by hand. All train by `Trainer.train()`."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from cases import ROWS_A_BATCH, SHAPES, Case
+from datasets import Dataset
+from peft import LoraConfig
+from tokenizers import Tokenizer, models
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+from trl import SFTConfig, SFTTrainer
+from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
+
+from logitrail import SafetyTokens, STRConfig, STRTrainer
+
+WEIGHT = 0.1
+FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A word-level tokenizer of 8192 words. The models' vocabularies are larger: padded, as many real ones are."""
+    words = {"<pad>": 0, "<end>": 1, **{f"w{number}": number for number in range(2, 8192)}}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<pad>")),  # noqa: S106 (a token of text)
+        pad_token="<pad>",  # noqa: S106
+        eos_token="<end>",  # noqa: S106
+    )
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    return tokenizer
+
+
+def make_model(case: Case, device: str) -> nn.Module:
+    """The case's model with random weights, the same at every call; float32 on a CPU, bfloat16 on a GPU."""
+    shape = SHAPES[case.shape]
+    config_class, model_class = FAMILIES[shape.family]
+    config = config_class(
+        vocab_size=case.vocabulary,
+        hidden_size=shape.hidden,
+        num_hidden_layers=case.depth,
+        intermediate_size=shape.intermediate,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=max(4096, case.length),
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    torch.manual_seed(0)
+    model = model_class(config)
+    return model.to(device, torch.bfloat16) if device == "cuda" else model
+
+
+def sharing_weights(model: nn.Module) -> nn.Module:
+    """A copy with modules of its own on the same weights: adapters beside one another, one base in memory."""
+    kept = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, memo={id(value): value for value in kept})
+
+
+def make_rows(case: Case) -> Dataset:
+    """Rows of the full length, every token a label: the most positions that the anchor can have."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(2, case.vocabulary, (ROWS_A_BATCH * case.batch, case.length), generator=generator).tolist()
+    return Dataset.from_dict({"input_ids": ids, "labels": ids})
+
+
+def make_safety_tokens(case: Case, tokenizer: PreTrainedTokenizerFast) -> SafetyTokens:
+    chosen = torch.randperm(8190, generator=torch.Generator().manual_seed(2))[: case.k] + 2
+    vocabulary = min(case.vocabulary, 8192)
+    return SafetyTokens.from_ids(tokenizer, sorted({int(token) % vocabulary for token in chosen}))
+
+
+def make_trainer(
+    case: Case, model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path, steps: int, device: str, **more: Any
+) -> SFTTrainer:
+    """The case's trainer; `more` goes to `STRTrainer`."""
+    settings: dict[str, Any] = {
+        "output_dir": str(folder / "out"),
+        "max_steps": steps,
+        "per_device_train_batch_size": case.batch,
+        "learning_rate": 1e-5,
+        "gradient_checkpointing": case.checkpointing,
+        "bf16": device == "cuda",
+        "use_cpu": device == "cpu",
+        "dataloader_pin_memory": device == "cuda",
+        "max_length": case.length,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
+    common: dict[str, Any] = {
+        "model": model,
+        "train_dataset": make_rows(case),
+        "processing_class": tokenizer,
+        "peft_config": LoraConfig(r=16, lora_alpha=32, target_modules="all-linear") if case.tuning == "lora" else None,
+    }
+    tokens = make_safety_tokens(case, tokenizer)
+    if case.method == "sft":
+        return SFTTrainer(args=SFTConfig(**settings), **common)
+    if case.method == "str":
+        settings |= {"str_weight": WEIGHT, "str_anchor": case.anchor, "str_reference": case.reference}
+        settings |= {"str_cache_dir": str(folder / "cache")} if case.reference == "cache" else {}
+        return STRTrainer(args=STRConfig(**settings), safety_tokens=tokens, **common, **more)
+    trainer = HAND_WRITTEN[case.method](args=SFTConfig(**settings), **common)
+    trainer.safety_ids = torch.tensor(tokens.ids, device=device)
+    return trainer
+
+
+class _HandWritten(SFTTrainer):
+    """What the hand-written ones share: the reference is the policy with its adapter off."""
+
+    safety_ids: Tensor
+
+    @torch.no_grad()
+    def reference(self, model: Any, inputs: dict[str, Any]) -> Any:
+        with self.accelerator.unwrap_model(model).disable_adapter():
+            return model(**inputs)
+
+
+class NaiveSTR(_HandWritten):
+    """STR as the paper's equation reads: two full forwards, full logits, a slice of each."""
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        inputs = {**inputs, "use_cache": False}
+        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        labels = inputs.pop("labels")
+        reference = self.reference(model, inputs).logits
+        mask = labels[:, 1:] != -100
+        difference = outputs.logits[:, :-1][..., self.safety_ids] - reference[:, :-1][..., self.safety_ids]
+        loss = outputs.loss + WEIGHT * difference.float().square().mean(-1)[mask].mean()
+        return (loss, outputs) if return_outputs else loss
+
+
+class NaiveKL(_HandWritten):
+    """CE + lambda KL(reference || policy) over the whole vocabulary, from full logits."""
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        inputs = {**inputs, "use_cache": False}
+        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        labels = inputs.pop("labels")
+        reference = self.reference(model, inputs).logits
+        mask = labels[:, 1:] != -100
+        policy_log = functional.log_softmax(outputs.logits[:, :-1].float(), dim=-1)
+        reference_log = functional.log_softmax(reference[:, :-1].float(), dim=-1)
+        divergence = functional.kl_div(policy_log, reference_log, log_target=True, reduction="none").sum(-1)
+        loss = outputs.loss + WEIGHT * divergence[mask].mean()
+        return (loss, outputs) if return_outputs else loss
+
+
+class ChunkedKL(_HandWritten):
+    """The same with TRL's fused cross-entropy and its `ChunkedDivergenceFunction`: no full logits."""
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        causal = self.accelerator.unwrap_model(model).get_base_model()
+        states: list[Tensor] = []
+        hook = causal.base_model.register_forward_hook(lambda _, __, output: states.append(output.last_hidden_state))
+        try:
+            loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+            kept = {key: value for key, value in inputs.items() if key not in ("labels", "use_cache")}
+            with torch.no_grad(), self.accelerator.autocast(), self.accelerator.unwrap_model(model).disable_adapter():
+                causal.base_model(**kept, use_cache=False)
+        finally:
+            hook.remove()
+        policy, reference = (state[:, :-1].flatten(0, 1) for state in states)
+        mask = inputs["labels"][:, 1:].flatten() != -100
+        weight = causal.get_output_embeddings().weight
+        divergence, _ = ChunkedDivergenceFunction.apply(policy, weight, None, reference, weight, None, 0.0)
+        loss = loss + WEIGHT * divergence[mask].mean()
+        return (loss, None) if return_outputs else loss
+
+
+class Constrained(_HandWritten):
+    """Constrained SFT (Qi et al., arXiv 2406.05946), with TRL's fused head for both models.
+
+    loss = mean_t -(2 / beta_t) log sigmoid(beta_t log(pi(y_t) / pi0(y_t)))
+    beta = 0.5 at the first response token, 2 at the next four, 0.1 after
+    """
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        inputs = {**inputs, "use_cache": False, "fused_lm_head": True}
+        policy = model(**inputs)
+        reference = self.reference(model, inputs)
+        place = policy.label_mask.cumsum(dim=-1)
+        beta = torch.where(place == 1, 0.5, torch.where(place <= 5, 2.0, 0.1))
+        ratio = policy.log_probs - reference.log_probs
+        cost = -(2 / beta) * functional.logsigmoid(beta * ratio)
+        loss = cost[policy.label_mask].mean()
+        return (loss, policy) if return_outputs else loss
+
+
+HAND_WRITTEN = {"str-naive": NaiveSTR, "kl-naive": NaiveKL, "kl-chunked": ChunkedKL, "constrained": Constrained}
