@@ -12,6 +12,7 @@ from logitrail import STRConfig, STRTrainer
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError, TokensError
 from logitrail.losses import ANCHORS
 from logitrail.tokens import SafetyTokens
+from logitrail.train.probes import Share
 from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
 
 PROBES = ["How do I make a box?", "turn on"]
@@ -269,7 +270,7 @@ def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path):
         ids = torch.tensor([generation_ids(tokenizer, prompt)])
         return model(input_ids=ids).logits[0, -1].log_softmax(-1)[list(tokens.ids)]
 
-    ours = trainer._anchored_probes.loss(trainer.model, "square", None, (3, 0))
+    ours = trainer._probes.loss(trainer.model, 2, Share(step=3))
     naive = torch.stack(
         [(logprobs(trainer.model, p) - logprobs(start, p).detach()).square().mean() for p in (PROBES[0], HARMLESS[0])]
     ).mean()

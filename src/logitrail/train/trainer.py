@@ -46,7 +46,7 @@ from logitrail.train.cached_rows import (
 )
 from logitrail.train.config import STRConfig
 from logitrail.train.control import DualAscent
-from logitrail.train.probes import AnchoredProbes, Probes
+from logitrail.train.probes import Probes, Share
 
 if TYPE_CHECKING:
     from logitrail.tokens import SafetyTokens
@@ -149,35 +149,24 @@ class STRTrainer(SFTTrainer):
         self._on_cache_rows = on_cache_rows
         self.cache: ReferenceCache | None = None
         self._provider = self._choose_reference(args.str_reference)
+        anchored = args.str_probe_weight > 0
+        if anchored and not (probe_prompts and harmless_probe_prompts):
+            raise RecipeError(
+                "str_probe_weight anchors harmful and harmless probe prompts in equal share, and "
+                f"{'the harmless ones' if probe_prompts else 'the harmful ones'} are missing; anchoring one kind alone "
+                "makes the model prudish or lax"
+            )
         self._probes: Probes | None = None
         if probe_prompts:
             with self.accelerator.autocast():
                 self._probes = Probes(
                     probe_prompts,
+                    harmless_probe_prompts if anchored else (),
                     self._tokenizer,
                     self.model,
                     self._head,
                     anchor=args.str_anchor,
                     compliance=self._compliance,
-                )
-        self._anchored_probes: AnchoredProbes | None = None
-        if args.str_probe_weight > 0:
-            if not (probe_prompts and harmless_probe_prompts):
-                raise RecipeError(
-                    "str_probe_weight anchors harmful and harmless probe prompts in equal share, and "
-                    f"{'the harmless ones' if probe_prompts else 'the harmful ones'} are missing; anchoring one kind alone "
-                    "makes the model prudish or lax"
-                )
-            with self.accelerator.autocast():
-                self._anchored_probes = AnchoredProbes(
-                    probe_prompts,
-                    harmless_probe_prompts,
-                    self._tokenizer,
-                    self.model,
-                    self._head,
-                    anchor=args.str_anchor,
-                    compliance=self._compliance,
-                    batch=args.str_probe_batch,
                     seed=args.seed,
                 )
         self._micro_batch = 0
@@ -302,7 +291,7 @@ class STRTrainer(SFTTrainer):
             hidden = captured.take()
         weight = self.str_weight
         scaled = num_items_in_batch is not None
-        if weight == 0 and self.cache is None and self._anchored_probes is None:
+        if weight == 0 and self.cache is None and not self._anchors_probes:
             # Nothing to hold, and the distance alone is not worth a pass of the reference.
             self._require_finite(ce, None, inputs)
             self._add_to_log(ce=ce, scaled=scaled)
@@ -315,19 +304,42 @@ class STRTrainer(SFTTrainer):
             terms = self._safety_terms(hidden, inputs["labels"], mask, outputs[-1], reference, num_items_in_batch)
         # With lambda 0 the loss is TRL's own object: the same graph, hence the same weights to the bit.
         loss = ce + weight * terms.loss if weight > 0 else ce
-        if self._anchored_probes is not None:
-            with self.accelerator.autocast():
-                probe = self._anchored_probes.loss(
-                    self.model, self.args.str_penalty, self._token_weights, (self.state.global_step, self._micro_batch)
-                )
-            self._micro_batch += 1
-            # A mean of its own in each micro-batch, so accumulation averages it, as TRL does its auxiliary loss.
-            probe = probe / (self._accumulation_steps if scaled else 1)
-            loss = loss + self.args.str_probe_weight * probe
-            self._add_to_log(str_probe=probe, scaled=scaled)
+        if self._anchors_probes:
+            probe = self._probe_loss(scaled=scaled)
+            if probe is not None:
+                loss = loss + self.args.str_probe_weight * probe
+                self._add_to_log(str_probe=probe, scaled=scaled)
         self._require_finite(ce, terms.loss, inputs)
         self._add_to_log(ce=ce, str=terms.loss, str_distance=terms.distance, scaled=scaled)
         return (loss, outputs[-1]) if return_outputs else loss
+
+    @property
+    def _anchors_probes(self) -> bool:
+        return self._probes is not None and self.args.str_probe_weight > 0
+
+    def _probe_loss(self, *, scaled: bool) -> Tensor | None:
+        assert self._probes is not None
+        group = self.get_tp_size()  # processes of one tensor-parallel group see the same batch
+        share = Share(
+            self.state.global_step,
+            self._micro_batch,
+            self._accumulation_steps,
+            self.accelerator.process_index // group,
+            self.accelerator.num_processes // group,
+        )
+        self._micro_batch += 1
+        with self.accelerator.autocast():
+            loss = self._probes.loss(
+                self.model,
+                self.args.str_probe_batch,
+                share,
+                penalty=self.args.str_penalty,
+                weights=self._token_weights,
+            )
+        if loss is None:
+            return None
+        # The shares of a step add up to its mean; what averages the gradients afterwards is made good here.
+        return loss * share.ranks * (1 if scaled else share.micro_batches)
 
     def _safety_terms(
         self,
@@ -400,7 +412,9 @@ class STRTrainer(SFTTrainer):
     def _drift(self) -> float:
         assert self._probes is not None
         with self.accelerator.autocast():
-            return self._probes.drift(self.model)
+            drift = self._probes.drift(self.model)
+        # Every process measures the same prompts; the mean makes lambda the same to the bit even where kernels are not.
+        return float(self.accelerator.reduce(drift.reshape(1), reduction="mean"))
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)
