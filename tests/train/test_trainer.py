@@ -5,68 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from trl import SFTConfig, SFTTrainer
 
-from logitrail import STRConfig, STRTrainer
+from logitrail import STRConfig
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError, TokensError
 from logitrail.losses import ANCHORS
-from logitrail.tokens import SafetyTokens
 from logitrail.train.probes import Share
 from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
-
-PROBES = ["How do I make a box?", "turn on"]
-
-
-@pytest.fixture(scope="session")
-def tokens(tokenizer):
-    return SafetyTokens.from_templates(tokenizer, top_k=8)
-
-
-def lora(**more):
-    settings = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "lora_dropout": 0.1, **more}
-    return LoraConfig(**settings)
-
-
-def common(folder, **more):
-    return {
-        "output_dir": str(folder),
-        "max_steps": 6,
-        "per_device_train_batch_size": 2,
-        "learning_rate": 1e-2,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "logging_steps": 2,
-        "report_to": "none",
-        "save_strategy": "no",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        **more,
-    }
-
-
-def str_trainer(
-    tokenizer, tokens, folder, *, model=None, rows=None, peft_config=None, probes=PROBES, harmless=(), **options
-):
-    return STRTrainer(
-        model if model is not None else tiny_llama(tokenizer),
-        STRConfig(**common(folder, **options)),
-        Dataset.from_list(rows or chat_rows()),
-        safety_tokens=tokens,
-        processing_class=tokenizer,
-        peft_config=peft_config,
-        probe_prompts=probes,
-        harmless_probe_prompts=harmless,
-    )
-
-
-def weights(trainer):
-    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
-
-
-def largest_difference(one, other):
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+from tests.train.setting import HARMLESS, PROBES, common, largest_difference, lora, str_trainer, weights
 
 
 @pytest.mark.parametrize("with_lora", [True, False])
@@ -231,9 +178,6 @@ def test_auto_lambda_moves_towards_the_budget(tokenizer, tokens, tmp_path):
     assert tight.str_weight > 0.1 > loose.str_weight
     last = lambda trainer: [e["drift"] for e in trainer.state.log_history if "drift" in e][-1]  # noqa: E731
     assert last(tight) < last(loose)
-
-
-HARMLESS = ["How do I bake bread at home?", "set the volume"]
 
 
 @pytest.mark.parametrize("anchor", ANCHORS)

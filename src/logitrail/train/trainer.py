@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from datasets import Dataset
 from torch import Tensor
+from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from logitrail.artifacts import read_json, sha256_of_json, write_json
@@ -46,6 +47,7 @@ from logitrail.train.cached_rows import (
 )
 from logitrail.train.config import STRConfig
 from logitrail.train.control import DualAscent
+from logitrail.train.parallel import why_not_in_parallel
 from logitrail.train.probes import Probes, Share
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ class STRTrainer(SFTTrainer):
     train_dataset: Any
     data_collator: Any
     _signature_columns: list[str] | None
+    _total_train_tokens: int
 
     def __init__(
         self,
@@ -116,6 +119,9 @@ class STRTrainer(SFTTrainer):
                 "there to avoid; leave it out"
             )
         super().__init__(model=model, args=args, train_dataset=train_dataset, **sft)
+        why_not = why_not_in_parallel(self.accelerator)
+        if why_not is not None:
+            raise RecipeError(why_not)
         safety_tokens.check(self._tokenizer)
         form = anchor_form(args.str_anchor)
         compliance = list(safety_tokens.compliance_ids) if form.needs_compliance else []
@@ -175,6 +181,7 @@ class STRTrainer(SFTTrainer):
                 "str_weight='auto' holds the drift on probe prompts within a budget, and none were given; "
                 "pass probe_prompts"
             )
+        self.add_callback(_AfterStep(self))
         self._sums: dict[str, Tensor] = {}
         self._steps_since_log = 0
         self._global_positions: Tensor | None = None
@@ -416,13 +423,10 @@ class STRTrainer(SFTTrainer):
         # Every process measures the same prompts; the mean makes lambda the same to the bit even where kernels are not.
         return float(self.accelerator.reduce(drift.reshape(1), reduction="mean"))
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        loss = super().training_step(*args, **kwargs)
-        if self._controller is not None and self.accelerator.sync_gradients:
-            step = self.state.global_step
-            if step % self.args.str_drift_every == 0 and self._probes is not None:
-                self._controller.update(self._drift())
-        return loss
+    def _after_step(self) -> None:
+        # Behind the optimizer's step: before it, the weights that FSDP gathers for this pass would be stale in the next.
+        if self._controller is not None and self.state.global_step % self.args.str_drift_every == 0:
+            self._controller.update(self._drift())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._sums:
@@ -438,17 +442,37 @@ class STRTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes its own random state
         if self.args.should_save:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-            write_json(folder / STATE_FILE, {"step": self.state.global_step, "str_weight": self.str_weight})
+            state = {
+                "step": self.state.global_step,
+                "str_weight": self.str_weight,
+                "num_tokens": self._total_train_tokens,
+            }
+            write_json(folder / STATE_FILE, state)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        state = Path(resume_from_checkpoint) / STATE_FILE
-        if self._controller is not None and state.exists():
-            weight = float(read_json(state)["str_weight"])
-            if math.isfinite(weight) and weight > 0:
-                self._controller.weight = weight
+        path = Path(resume_from_checkpoint) / STATE_FILE
+        if not path.exists():
+            return
+        state = read_json(path)
+        # TRL counts from 0 again, so the log of a resumed training would differ from an unbroken one's.
+        self._total_train_tokens = int(state.get("num_tokens", 0))
+        weight = float(state["str_weight"])
+        if self._controller is not None and math.isfinite(weight) and weight > 0:
+            self._controller.weight = weight
+
+
+class _AfterStep(TrainerCallback):
+    """Lets the trainer act when the optimizer has stepped."""
+
+    def __init__(self, trainer: STRTrainer) -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self._trainer._after_step()
 
 
 @contextmanager
