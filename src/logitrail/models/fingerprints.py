@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from logitrail.artifacts import sha256_of, sha256_of_json
+from logitrail.models.head_weights import gathered_by_deepspeed
 from logitrail.models.hidden import causal_lm
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def chat_template_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 def weights_fingerprint(model: nn.Module, *, with_adapter: bool = True) -> str:
     """Hash of the names, shapes, types and bytes of all parameters and buffers that a checkpoint holds.
 
-    One pass over the weights at memory speed, one parameter at a time, so that no second copy of the model is held.
+    One pass over the weights at memory speed, one parameter at a time, so that no second copy of the model is held. Shards
+    (FSDP2, ZeRO-3) are gathered one parameter at a time, so every rank has to call.
 
     Args:
         with_adapter: whether a PEFT adapter's own weights count; without them the hash is the bare model's, so that a
@@ -56,12 +58,13 @@ def weights_fingerprint(model: nn.Module, *, with_adapter: bool = True) -> str:
     """
     digest = hashlib.sha256()
     inner = causal_lm(model)
-    named = {name.replace(".base_layer.", "."): value for name, value in inner.state_dict().items()}
+    named = {name.replace(".base_layer.", "."): value for name, value in inner.state_dict(keep_vars=True).items()}
     for name, value in sorted(named.items()):
         if not with_adapter and ".lora_" in name:
             continue
-        local = value.detach()
-        local = local.full_tensor() if hasattr(local, "full_tensor") else local
-        digest.update(f"{name}|{tuple(local.shape)}|{local.dtype}|".encode())
-        digest.update(local.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        with gathered_by_deepspeed([value]):
+            local = value.detach()
+            local = local.full_tensor() if hasattr(local, "full_tensor") else local
+            digest.update(f"{name}|{tuple(local.shape)}|{local.dtype}|".encode())
+            digest.update(local.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:_SHORT]

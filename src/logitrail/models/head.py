@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from logitrail.errors import ModelError
 from logitrail.models.generation import evaluation_mode
+from logitrail.models.head_weights import HeadWeights, head_weights
 from logitrail.models.hidden import capture_hidden, causal_lm
 
 if TYPE_CHECKING:
@@ -36,33 +38,32 @@ def logit_scale(model: PreTrainedModel) -> float:
 class SafetyHead:
     """The columns of some token ids of a model's own head, as functions of the last hidden state.
 
-    It reads the head's weights at every call, so it follows them while they are trained, and gradients reach them.
-    Products are taken in float32 outside autocast: K columns cost next to nothing, and a difference of two nearby logits
-    needs the digits.
+    It reads the head's weights at every call, so it follows them while they are trained, and gradients reach them. LoRA
+    and DoRA on the head, `modules_to_save`, trained token rows and sharded heads are served (`head_weights`); an adapter's
+    dropout is not applied. Products are taken in float32 outside autocast: K columns cost next to nothing, and a
+    difference of two nearby logits needs the digits.
+
+    On a head sharded by FSDP2 (DTensor) every rank has to call, `columns` moves K rows and the others gather the head, and
+    gradients are averaged over the ranks as FSDP does. ZeRO-3 shards are gathered by DeepSpeed (not run here).
 
     Args:
         model: a causal language model of transformers, in PEFT's wrapper or not.
         ids: the K columns wanted, each below the head's vocabulary size.
 
     Raises:
-        ModelError: the head has an adapter on it or is no linear map of the hidden state (the architecture is named), or
-            an id is out of range.
+        ModelError: the head is no linear map of the hidden state or carries what cannot be served exactly (the
+            architecture is named), or an id is out of range.
     """
 
     def __init__(self, model: nn.Module, ids: Sequence[int]) -> None:
         self._model = causal_lm(model)
         name = type(self._model).__name__
-        head = self._model.get_output_embeddings()
-        if head is None:
+        if self._model.get_output_embeddings() is None:
             raise ModelError(
                 f"{name} has no output embeddings, so it has no logits to anchor; use a causal language model"
             )
-        if hasattr(head, "lora_A") or hasattr(head, "base_layer"):
-            raise ModelError(
-                f"an adapter sits on the head of {name}, so its columns are not its weight's rows; "
-                "remove 'lm_head' from the adapter's target_modules"
-            )
-        size = self._linear().weight.shape[0]
+        with self._weights() as weights:
+            size = weights.size
         wrong = [token for token in ids if not 0 <= token < size]
         if wrong:
             raise ModelError(
@@ -77,66 +78,53 @@ class SafetyHead:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def _linear(self) -> Any:
-        head = self._model.get_output_embeddings()
-        # PEFT's `modules_to_save` keeps the original beside the trained copy; the model uses the active one.
-        copies = getattr(head, "modules_to_save", None)
-        active = getattr(head, "active_adapter", None)
-        if copies is not None and isinstance(active, str) and active in copies:
-            disabled = getattr(head, "disable_adapters", False)
-            return head.original_module if disabled else copies[active]
-        return head
+    def _weights(self) -> AbstractContextManager[HeadWeights]:
+        return head_weights(cast("nn.Module", self._model.get_output_embeddings()), type(self._model).__name__)
 
-    def _finish(self, product: Tensor) -> Tensor:
-        scaled = product * self._scale if self._scale != 1.0 else product
+    def _finish(self, product: Tensor, bias: Tensor | None) -> Tensor:
+        total = product if bias is None else product + bias
+        scaled = total * self._scale if self._scale != 1.0 else total
         return self._cap * torch.tanh(scaled / self._cap) if self._cap is not None else scaled
 
     def columns(self, hidden: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch K"]:
         """The logits of the ids: equal to `model(...).logits[..., ids]`."""
-        linear = self._linear()
-        ids = self._ids.to(linear.weight.device)
-        with torch.autocast(hidden.device.type, enabled=False):
-            wide = torch.promote_types(hidden.dtype, torch.float32)
-            product = hidden.to(ids.device, wide) @ linear.weight[ids].to(wide).T
-            bias = getattr(linear, "bias", None)
-            return self._finish(product if bias is None else product + bias[ids].to(wide))
+        with torch.autocast(hidden.device.type, enabled=False), self._weights() as weights:
+            device, wide = weights.weight.device, torch.promote_types(hidden.dtype, torch.float32)
+            rows = weights.rows(self._ids.to(device), wide)
+            return self._finish(hidden.to(device, wide) @ rows.weight.T, rows.bias)
 
     def label_logits(self, hidden: Float[Tensor, "n D"], labels: Int[Tensor, n]) -> Float[Tensor, n]:
         """z_y at each position: one row of the head each. With the label's log-probability it gives the logsumexp."""
-        linear = self._linear()
-        labels = labels.to(linear.weight.device)
-        with torch.autocast(hidden.device.type, enabled=False):
-            wide = torch.promote_types(hidden.dtype, torch.float32)
-            product = (hidden.to(labels.device, wide) * linear.weight[labels].to(wide)).sum(dim=-1)
-            bias = getattr(linear, "bias", None)
-            return self._finish(product if bias is None else product + bias[labels].to(wide))
+        with torch.autocast(hidden.device.type, enabled=False), self._weights() as weights:
+            device, wide = weights.weight.device, torch.promote_types(hidden.dtype, torch.float32)
+            rows = weights.whole().rows(labels.to(device), wide)
+            return self._finish((hidden.to(device, wide) * rows.weight).sum(dim=-1), rows.bias)
 
     def logsumexp_with_gradient(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:
         """logsumexp(z) at a few positions, in the graph: it makes all of the n x V logits, so n must be small."""
-        linear = self._linear()
-        with torch.autocast(hidden.device.type, enabled=False):
-            wide = torch.promote_types(hidden.dtype, torch.float32)
-            product = hidden.to(linear.weight.device, wide) @ linear.weight.to(wide).T
-            bias = getattr(linear, "bias", None)
-            return self._finish(product if bias is None else product + bias.to(wide)).logsumexp(dim=-1)
+        with torch.autocast(hidden.device.type, enabled=False), self._weights() as weights:
+            device, wide = weights.weight.device, torch.promote_types(hidden.dtype, torch.float32)
+            rows = weights.whole().rows(slice(None), wide)
+            return self._finish(hidden.to(device, wide) @ rows.weight.T, rows.bias).logsumexp(dim=-1)
 
     @torch.no_grad()
     def logsumexp(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:
         """logsumexp(z) over the whole vocabulary, without gradient, in tiles: never more than a tile of logits exists."""
-        linear = self._linear()
-        weight, bias = linear.weight, getattr(linear, "bias", None)
-        results = [hidden.new_zeros(0, dtype=torch.promote_types(hidden.dtype, torch.float32))]
-        for rows in hidden.to(weight.device).split(_ROWS_A_TILE):
-            parts = []
-            for start in range(0, weight.shape[0], _VOCABULARY_A_TILE):
-                end = start + _VOCABULARY_A_TILE
-                product = rows.to(weight.dtype) @ weight[start:end].T
-                if bias is not None:
-                    product = product + bias[start:end]
-                wide = torch.promote_types(product.dtype, torch.float32)
-                parts.append(self._finish(product.to(wide)).logsumexp(dim=-1))
-            results.append(torch.stack(parts).logsumexp(dim=0))
-        return torch.cat(results)
+        with self._weights() as sharded:
+            weights = sharded.whole()
+            device, dtype = weights.weight.device, weights.weight.dtype
+            wide = torch.promote_types(hidden.dtype, torch.float32)
+            states = hidden.to(device, dtype)
+            totals = torch.full((len(states),), -torch.inf, dtype=wide, device=device)
+            for start in range(0, weights.size, _VOCABULARY_A_TILE):
+                tile = weights.rows(slice(start, start + _VOCABULARY_A_TILE), dtype)
+                for first in range(0, len(states), _ROWS_A_TILE):
+                    part = slice(first, first + _ROWS_A_TILE)
+                    product = states[part] @ tile.weight.T
+                    bias = None if tile.bias is None else tile.bias.to(wide)
+                    logits = self._finish(product.to(wide), bias)
+                    totals[part] = torch.logaddexp(totals[part], logits.logsumexp(dim=-1))
+            return totals
 
     @torch.no_grad()
     def verify(self, model: nn.Module) -> None:
@@ -145,8 +133,11 @@ class SafetyHead:
         Raises:
             ModelError: the columns differ; the architecture is named.
         """
-        device = self._linear().weight.device
-        ids = torch.arange(4, device=device).unsqueeze(0) % self._linear().weight.shape[0]
+        if any(hasattr(parameter, "ds_status") for parameter in model.parameters()):
+            return  # ZeRO-3: before DeepSpeed's engine wraps the model, no pass can run
+        with self._weights() as weights:
+            device, size = weights.weight.device, weights.size
+        ids = torch.arange(4, device=device).unsqueeze(0) % size
         with evaluation_mode(model), capture_hidden(model) as captured:
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
             hidden = captured.take()

@@ -1,7 +1,8 @@
 """The frozen aligned model that the policy started from, in three forms behind one protocol."""
 
 from logitrail.reference.adapter_off import AdapterOff, why_not_adapter_off
-from logitrail.reference.cache import Cached, CacheIdentity, ReferenceCache, build_cache
+from logitrail.reference.building import build_cache
+from logitrail.reference.cache import Cached, CacheIdentity, ReferenceCache
 from logitrail.reference.frozen import Frozen
 from logitrail.reference.provider import ReferenceColumns, ReferenceProvider, measure
 

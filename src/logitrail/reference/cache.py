@@ -1,30 +1,44 @@
 """The reference computed once and kept: K (+ 1) numbers a position, after which a step needs no reference forward.
 
-A cache is a folder: `manifest.json`, written last, `rows.safetensors` (where each row's positions begin), and shards
+A cache is a folder: `manifest.json`, written last; `rows.safetensors`, where each row's positions lie; and shards
 `columns-00000.safetensors` holding `columns` [positions, K (+ 1)], the logsumexp last where the anchor needs it. The
-manifest carries the identity of all that the numbers depend on; a cache of another identity is refused by name.
+manifest carries the identity of all that the numbers depend on; a cache of another identity is refused by name. The format
+is written down in docs/cache-format.md.
+
+Rounding, x the number in float32 and r(x) the one kept (to nearest, ties to even):
+
+    float32    r(x) = x
+    float16    |r(x) - x| <= 2^-11 |x| + 2^-25,    |x| >= 65520 is refused while building
+    bfloat16   |r(x) - x| <= 2^-8 |x| + 2^-134
+
+A `logit` or `centered` anchor is off by at most that of its logit (and of the largest of S for `centered`), a `logprob` one
+by that of its logit and of the logsumexp together. At logits near 20, float16 means 0.01 and bfloat16 0.08.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from logitrail.artifacts import make_folder, read_json, sha256_of_file, storage_errors, write_bytes, write_json
-from logitrail.errors import AnchorReferenceError, ArtifactError, NumericalError
+from logitrail.artifacts import read_json, sha256_of_json
+from logitrail.errors import AnchorReferenceError, ArtifactError
+from logitrail.reference.blocks import BLOCK_BYTES, CheckedArray
 from logitrail.reference.provider import ReferenceColumns
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_ROWS_A_SHARD = 4096
+MANIFEST = "manifest.json"
+ROWS_FILE = "rows.safetensors"
+_MAPS = 128
+"""Shards mapped at a time: each holds a file descriptor, and a process has about a thousand."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +50,12 @@ class CacheIdentity:
         tokenizer: fingerprint of the tokenizer.
         chat_template: fingerprint of the chat template.
         tokens: hash of the safety tokens' ids in their order.
-        rows: hash of every row's input ids and labels after truncation and masking, in order.
+        rows: hash of every row's input ids, labels and documents after truncation and masking, in order.
         positions: which positions are anchored.
         logsumexp: whether the logsumexp is kept.
         dtype: how the numbers are kept.
+        collation: `padded` or `padding-free`: whether the documents of a packed row see one another.
+        precision: the mixed precision of the reference's pass, `no` for none.
     """
 
     reference: str
@@ -50,6 +66,8 @@ class CacheIdentity:
     positions: str
     logsumexp: bool
     dtype: str
+    collation: str = "padded"
+    precision: str = "no"
     format_version: int = FORMAT_VERSION
 
     def require(self, found: dict[str, Any], folder: Path) -> None:
@@ -66,147 +84,129 @@ class CacheIdentity:
             )
 
 
-BatchColumns = Callable[[Sequence[int]], list[ReferenceColumns]]
-"""Computes the reference's columns of the rows with these indices, one result a row."""
-
-
-def build_cache(
-    folder: Path,
-    identity: CacheIdentity,
-    *,
-    row_count: int,
-    columns_of: BatchColumns,
-    batch_size: int = 16,
-    order: Sequence[int] | None = None,
-    on_rows: Callable[[int], None] | None = None,
-) -> None:
-    """Compute and write every shard that is not there yet, then the manifest: an interrupted build continues.
-
-    Args:
-        row_count: rows of the data set.
-        columns_of: see `BatchColumns`.
-        order: sort key of a row (its length): rows of a shard are computed in this order so that little is padded.
-        on_rows: told how many more rows are done.
-
-    Raises:
-        AnchorReferenceError: the folder holds a cache of another identity.
-        NumericalError: the reference gives NaN or infinite numbers; the row is named.
-    """
-    make_folder(folder)
-    plan = folder / "identity.json"
-    if plan.exists():
-        identity.require(read_json(plan), folder)
-    else:
-        write_json(plan, asdict(identity))
-    dtype = DTYPES[identity.dtype]
-    counts: list[int] = []
-    shards: list[dict[str, Any]] = []
-    for number, start in enumerate(range(0, row_count, _ROWS_A_SHARD)):
-        rows = range(start, min(start + _ROWS_A_SHARD, row_count))
-        path = folder / f"columns-{number:05d}.safetensors"
-        if not path.exists():
-            by_row: dict[int, Tensor] = {}
-            sequence = sorted(rows, key=lambda row: order[row]) if order is not None else list(rows)
-            for first in range(0, len(sequence), batch_size):
-                batch = sequence[first : first + batch_size]
-                for row, result in zip(batch, columns_of(batch), strict=True):
-                    by_row[row] = _joined(result, row, dtype)
-                if on_rows is not None:
-                    on_rows(len(batch))
-            lengths = torch.tensor([len(by_row[row]) for row in rows], dtype=torch.int64)
-            write_bytes(path, save({"columns": torch.cat([by_row[row] for row in rows]), "counts": lengths}))
-        elif on_rows is not None:
-            on_rows(len(rows))
-        with _opened(path) as shard:
-            counts.extend(shard.get_tensor("counts").tolist())
-        shards.append({"file": path.name, "first_row": start, "rows": len(rows), "sha256": sha256_of_file(path)})
-    starts = torch.tensor([0, *np.cumsum(counts).tolist()], dtype=torch.int64)
-    write_bytes(folder / "rows.safetensors", save({"starts": starts}))
-    write_json(
-        folder / "manifest.json",
-        {
-            "format_version": FORMAT_VERSION,
-            "identity": asdict(identity),
-            "rows": row_count,
-            "positions": int(starts[-1]),
-            "shards": shards,
-            "rows_sha256": sha256_of_file(folder / "rows.safetensors"),
-        },
-    )
-
-
-def _joined(result: ReferenceColumns, row: int, dtype: torch.dtype) -> Tensor:
-    values = result.columns.float().cpu()
-    if result.logsumexp is not None:
-        values = torch.cat([values, result.logsumexp.float().cpu().unsqueeze(-1)], dim=-1)
-    stored = values.to(dtype)
-    if not bool(torch.isfinite(stored).all()):
-        cause = (
-            "overflow float16; use str_cache_dtype='float32'"
-            if bool(torch.isfinite(values).all())
-            else ("are NaN or infinite; check the model's weights and its dtype")
-        )
-        raise NumericalError(f"the reference's logits at row {row} {cause}")
-    return stored
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(str(path), framework="pt")
-    except Exception as error:  # whatever a damaged file makes the reader raise
-        raise ArtifactError(
-            f"the reference cache's {path} cannot be read ({error}); delete its folder and build it again"
-        ) from error
-
-
 class ReferenceCache:
-    """An opened cache: rows at random, each read from the memory-mapped shard.
+    """An opened cache: rows at random, each copied out of the memory-mapped shard after its blocks are checked.
+
+    Opening reads the manifest and looks at the files' sizes, whatever the number of positions. A block's sha256 is checked
+    when it is first touched (each process for itself), all of them by `verify`.
 
     Raises:
-        ArtifactError: a file is missing, cut short or changed.
+        ArtifactError: a file is missing, cut short or changed; in `row` and `rows_of` the damaged block is named.
         AnchorReferenceError: the cache is of another identity; each difference is named.
     """
 
     def __init__(self, folder: Path, identity: CacheIdentity | None = None) -> None:
-        manifest = read_json(folder / "manifest.json")
+        path = folder / MANIFEST
+        manifest = read_json(path)
+        found = manifest.get("identity") if isinstance(manifest, dict) else None
+        if not isinstance(found, dict) or "format_version" not in manifest:
+            raise ArtifactError(f"{path} is not a reference cache's manifest; delete its folder and build it again")
         if identity is not None:
-            identity.require(manifest["identity"], folder)
-        for name, expected in [
-            ("rows.safetensors", manifest["rows_sha256"]),
-            *((shard["file"], shard["sha256"]) for shard in manifest["shards"]),
-        ]:
-            with storage_errors(folder / name):
-                actual = sha256_of_file(folder / name) if (folder / name).exists() else "missing"
-            if actual != expected:
-                raise ArtifactError(
-                    f"the reference cache's {folder / name} is missing or was changed since it was written; "
-                    "delete its folder and build it again"
-                )
-        self._folder = folder
-        self.identity = CacheIdentity(**manifest["identity"])
+            identity.require(found, folder)
+        if manifest["format_version"] != FORMAT_VERSION or found.keys() != {
+            field.name for field in fields(CacheIdentity)
+        }:
+            raise AnchorReferenceError(
+                f"the reference cache in {folder} has format version {manifest['format_version']}, and this library reads "
+                f"{FORMAT_VERSION}; delete that folder and build it again"
+            )
+        kept = manifest.pop("sha256", None)
+        if sha256_of_json(manifest) != kept:
+            raise ArtifactError(
+                f"{path} was changed since it was written; delete it and build the cache again: only damaged files are "
+                "computed anew"
+            )
+        if manifest["block_bytes"] != BLOCK_BYTES:
+            raise ArtifactError(
+                f"{path} names blocks of {manifest['block_bytes']} bytes; this library's are {BLOCK_BYTES}"
+            )
+        self.identity = CacheIdentity(**found)
         self.rows: int = manifest["rows"]
         self.positions: int = manifest["positions"]
-        with _opened(folder / "rows.safetensors") as file:
-            self._starts: np.ndarray[Any, np.dtype[np.int64]] = file.get_tensor("starts").numpy()
-        self._shards = manifest["shards"]
-        self._open: dict[int, Any] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Loader workers each open the shards anew: a memory map does not travel between processes.
-        return {**self.__dict__, "_open": {}}
+        self.width: int = manifest["width"]
+        files = [manifest["row_spans"], *manifest["shards"]]
+        for entry in files:
+            try:
+                size = (folder / entry["file"]).stat().st_size
+            except OSError:
+                size = None
+            if size != entry["bytes"]:
+                state = "missing" if size is None else f"{size} bytes long, not {entry['bytes']}"
+                raise ArtifactError(
+                    f"the reference cache's {folder / entry['file']} is {state}; delete {MANIFEST} in that folder and "
+                    "build the cache again: only damaged files are computed anew"
+                )
+        self.bytes: int = sum(entry["bytes"] for entry in files)
+        self._dtype = DTYPES[self.identity.dtype]
+        spans = manifest["row_spans"]
+        self._spans = CheckedArray(folder / spans["file"], "spans", torch.int64, (self.rows, 2), spans["root"])
+        self._firsts: list[int] = [shard["first_position"] for shard in manifest["shards"]]
+        self._shards = [
+            CheckedArray(
+                folder / shard["file"], "columns", self._dtype, (shard["positions"], self.width), shard["root"]
+            )
+            for shard in manifest["shards"]
+        ]
+        self._mapped: OrderedDict[int, None] = OrderedDict()
 
     def row(self, row: int) -> Tensor:
         """[positions of that row, K (+ 1)] as stored."""
-        number = row // _ROWS_A_SHARD
-        if number not in self._open:
-            self._open[number] = _opened(self._folder / self._shards[number]["file"])
-        first = int(self._starts[number * _ROWS_A_SHARD])
-        start, end = int(self._starts[row]) - first, int(self._starts[row + 1]) - first
-        return self._open[number].get_slice("columns")[start:end]  # type: ignore[no-any-return]
+        return self.rows_of([row])
 
     def rows_of(self, rows: Sequence[int]) -> Tensor:
         """Those rows' positions one after another: the order in which a batch's mask selects them."""
-        return torch.cat([self.row(row) for row in rows])
+        spans = [self._span(row) for row in rows]
+        result = torch.empty(sum(end - start for start, end in spans), self.width, dtype=self._dtype)
+        # numpy has no bfloat16: its bits are copied as they are.
+        target = (result.view(torch.uint16) if self._dtype == torch.bfloat16 else result).numpy()
+        place = 0
+        for start, end in spans:
+            if start == end:
+                continue
+            number = bisect_right(self._firsts, start) - 1
+            first = self._firsts[number]
+            target[place : place + end - start] = self._shard(number).rows(start - first, end - first)
+            place += end - start
+        return result
+
+    def verify(self) -> None:
+        """Read everything: every block of every file, and that the rows' positions fill the shards without overlap.
+
+        Raises:
+            ArtifactError: each damaged file is named, with its first damaged block.
+        """
+        damage: list[str] = []
+        for array in [self._spans, *self._shards]:
+            try:
+                array.verify()
+            except ArtifactError as error:
+                damage.append(str(error))
+            finally:
+                array.release()
+        self._mapped.clear()
+        if damage:
+            raise ArtifactError("; ".join(damage))
+        spans = self._spans.rows(0, self.rows)
+        filled = np.sort(spans[spans[:, 1] > spans[:, 0]], axis=0)
+        if not np.array_equal(np.append(filled[:, 0], self.positions), np.insert(filled[:, 1], 0, 0)):
+            raise ArtifactError(
+                f"the rows' positions in {self._spans.path} overlap or leave holes; build the cache again"
+            )
+
+    def _span(self, row: int) -> tuple[int, int]:
+        if not 0 <= row < self.rows:
+            raise IndexError(f"row {row} of a reference cache of {self.rows} rows")
+        start, end = self._spans.rows(row, row + 1)[0].tolist()
+        return start, end
+
+    def _shard(self, number: int) -> CheckedArray:
+        if number in self._mapped:
+            self._mapped.move_to_end(number)
+        else:
+            self._mapped[number] = None
+            if len(self._mapped) > _MAPS:
+                self._shards[self._mapped.popitem(last=False)[0]].release()
+        return self._shards[number]
 
 
 class Cached:

@@ -36,12 +36,17 @@ from logitrail.reference import (
     measure,
     why_not_adapter_off,
 )
+from logitrail.reference.cache import MANIFEST
 from logitrail.train.cached_rows import (
     REFERENCE_KEY,
     ROW_COLUMN,
     CachedCollator,
+    agreed,
+    is_padding_free,
     labelled_positions,
     numbered,
+    position_counts,
+    row_lengths,
     rows_columns,
     rows_hash,
 )
@@ -226,12 +231,21 @@ class STRTrainer(SFTTrainer):
             positions=self.args.str_positions,
             logsumexp=self._form.needs_logsumexp,
             dtype=self.args.str_cache_dtype,
+            collation="padding-free" if is_padding_free(self.data_collator) else "padded",
+            precision=str(self.accelerator.mixed_precision),
         )
 
     def _use_cache(self) -> None:
-        identity = self._cache_identity()
         folder = self.cache_folder
-        if not (folder / "manifest.json").exists():
+        # Loading may leave the weights to the main process (FSDP), so it says what the reference is and if it is there.
+        identity, missing, together = agreed(self._cache_identity(), not (folder / MANIFEST).exists(), folder)
+        if missing:
+            if any(hasattr(parameter, "ds_status") for parameter in self.model.parameters()):
+                raise AnchorReferenceError(
+                    "DeepSpeed ZeRO-3 splits the weights before training starts, so the reference cache cannot be built "
+                    "here; build it first in one process without DeepSpeed, with the same `str_cache_dir`"
+                )
+
             # A fresh adapter adds nothing yet, so the starting policy is the model as it stands.
             def now(inputs: dict[str, Any], mask: Tensor) -> ReferenceColumns:
                 device = next(self.model.parameters()).device
@@ -241,15 +255,21 @@ class STRTrainer(SFTTrainer):
                         self.model, self._head, moved, mask.to(device), with_logsumexp=self._form.needs_logsumexp
                     )
 
-            build_cache(
-                folder,
-                identity,
-                row_count=len(self.train_dataset),
-                columns_of=rows_columns(self.train_dataset, self.data_collator, self.args.str_positions, now),
-                batch_size=max(8, self.args.per_device_train_batch_size),
-                order=[len(ids) for ids in self.train_dataset["input_ids"]],
-                on_rows=self._on_cache_rows,
-            )
+            collate, positions = self.data_collator, self.args.str_positions
+            if together or self.accelerator.is_main_process:
+                build_cache(
+                    folder,
+                    identity,
+                    counts=position_counts(self.train_dataset, collate, positions),
+                    columns=len(self._ids),
+                    columns_of=rows_columns(self.train_dataset, collate, positions, now),
+                    batch_size=max(8, self.args.per_device_train_batch_size),
+                    lengths=row_lengths(self.train_dataset),
+                    on_rows=self._on_cache_rows,
+                    part=(self.accelerator.process_index, self.accelerator.num_processes) if together else (0, 1),
+                    wait=self.accelerator.wait_for_everyone if together else None,
+                )
+            self.accelerator.wait_for_everyone()
         self.cache = ReferenceCache(folder, identity)
         self.train_dataset = numbered(self.train_dataset)
         self.data_collator = CachedCollator(self.data_collator, self.cache)
