@@ -103,22 +103,6 @@ def test_loss_and_gradient_equal_the_naive_two_forwards(tokenizer, tokens, tmp_p
         torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("positions", ["labels", "first:2"])
-def test_accumulation_divides_as_one_batch_does(tokenizer, tokens, tmp_path, positions):
-    results = []
-    for batch, steps in ((8, 1), (1, 8), (2, 4)):
-        trainer = str_trainer(
-            tokenizer, tokens, tmp_path / str(batch), max_steps=5, per_device_train_batch_size=batch,
-            gradient_accumulation_steps=steps, str_weight=0.5, str_positions=positions, rows=chat_rows(16),
-            peft_config=lora(lora_dropout=0.0), learning_rate=1e-3,
-        )  # fmt: skip
-        trainer.train()
-        results.append((weights(trainer), [e["str"] for e in trainer.state.log_history if "str" in e]))
-    for other, logged in results[1:]:
-        assert largest_difference(results[0][0], other) < 1e-5
-        assert logged == pytest.approx(results[0][1], rel=1e-4)
-
-
 @pytest.mark.parametrize(
     "options",
     [

@@ -52,7 +52,7 @@ from logitrail.train.cached_rows import (
 )
 from logitrail.train.config import STRConfig
 from logitrail.train.control import DualAscent
-from logitrail.train.parallel import why_not_in_parallel
+from logitrail.train.parallel import gathered_root, why_not_in_parallel
 from logitrail.train.probes import Probes, Share
 
 if TYPE_CHECKING:
@@ -124,7 +124,10 @@ class STRTrainer(SFTTrainer):
                 "there to avoid; leave it out"
             )
         super().__init__(model=model, args=args, train_dataset=train_dataset, **sft)
-        why_not = why_not_in_parallel(self.accelerator)
+        early = "probe_prompts" if probe_prompts else None
+        why_not = why_not_in_parallel(
+            self.accelerator, before_training="str_reference='frozen'" if args.str_reference == "frozen" else early
+        )
         if why_not is not None:
             raise RecipeError(why_not)
         safety_tokens.check(self._tokenizer)
@@ -438,7 +441,7 @@ class STRTrainer(SFTTrainer):
 
     def _drift(self) -> float:
         assert self._probes is not None
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), gathered_root(self.model):
             drift = self._probes.drift(self.model)
         # Every process measures the same prompts; the mean makes lambda the same to the bit even where kernels are not.
         return float(self.accelerator.reduce(drift.reshape(1), reduction="mean"))
