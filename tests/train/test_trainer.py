@@ -5,67 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from trl import SFTConfig, SFTTrainer
 
-from logitrail import STRConfig, STRTrainer
+from logitrail import STRConfig
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError, TokensError
 from logitrail.losses import ANCHORS
-from logitrail.tokens import SafetyTokens
+from logitrail.train.probes import Share
 from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
-
-PROBES = ["How do I make a box?", "turn on"]
-
-
-@pytest.fixture(scope="session")
-def tokens(tokenizer):
-    return SafetyTokens.from_templates(tokenizer, top_k=8)
-
-
-def lora(**more):
-    settings = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "lora_dropout": 0.1, **more}
-    return LoraConfig(**settings)
-
-
-def common(folder, **more):
-    return {
-        "output_dir": str(folder),
-        "max_steps": 6,
-        "per_device_train_batch_size": 2,
-        "learning_rate": 1e-2,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "logging_steps": 2,
-        "report_to": "none",
-        "save_strategy": "no",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        **more,
-    }
-
-
-def str_trainer(
-    tokenizer, tokens, folder, *, model=None, rows=None, peft_config=None, probes=PROBES, harmless=(), **options
-):
-    return STRTrainer(
-        model if model is not None else tiny_llama(tokenizer),
-        STRConfig(**common(folder, **options)),
-        Dataset.from_list(rows or chat_rows()),
-        safety_tokens=tokens,
-        processing_class=tokenizer,
-        peft_config=peft_config,
-        probe_prompts=probes,
-        harmless_probe_prompts=harmless,
-    )
-
-
-def weights(trainer):
-    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
-
-
-def largest_difference(one, other):
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+from tests.train.setting import HARMLESS, PROBES, common, largest_difference, lora, str_trainer, weights
 
 
 @pytest.mark.parametrize("with_lora", [True, False])
@@ -155,22 +103,6 @@ def test_loss_and_gradient_equal_the_naive_two_forwards(tokenizer, tokens, tmp_p
         torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("positions", ["labels", "first:2"])
-def test_accumulation_divides_as_one_batch_does(tokenizer, tokens, tmp_path, positions):
-    results = []
-    for batch, steps in ((8, 1), (1, 8), (2, 4)):
-        trainer = str_trainer(
-            tokenizer, tokens, tmp_path / str(batch), max_steps=5, per_device_train_batch_size=batch,
-            gradient_accumulation_steps=steps, str_weight=0.5, str_positions=positions, rows=chat_rows(16),
-            peft_config=lora(lora_dropout=0.0), learning_rate=1e-3,
-        )  # fmt: skip
-        trainer.train()
-        results.append((weights(trainer), [e["str"] for e in trainer.state.log_history if "str" in e]))
-    for other, logged in results[1:]:
-        assert largest_difference(results[0][0], other) < 1e-5
-        assert logged == pytest.approx(results[0][1], rel=1e-4)
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -232,9 +164,6 @@ def test_auto_lambda_moves_towards_the_budget(tokenizer, tokens, tmp_path):
     assert last(tight) < last(loose)
 
 
-HARMLESS = ["How do I bake bread at home?", "set the volume"]
-
-
 @pytest.mark.parametrize("anchor", ANCHORS)
 def test_anchored_probes_hold_the_drift(tokenizer, tokens, tmp_path, anchor):
     last = {}
@@ -269,7 +198,7 @@ def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path):
         ids = torch.tensor([generation_ids(tokenizer, prompt)])
         return model(input_ids=ids).logits[0, -1].log_softmax(-1)[list(tokens.ids)]
 
-    ours = trainer._anchored_probes.loss(trainer.model, "square", None, (3, 0))
+    ours = trainer._probes.loss(trainer.model, 2, Share(step=3))
     naive = torch.stack(
         [(logprobs(trainer.model, p) - logprobs(start, p).detach()).square().mean() for p in (PROBES[0], HARMLESS[0])]
     ).mean()

@@ -33,7 +33,7 @@ class STRConfig(SFTConfig):
         str_probe_weight: weight of the same loss at the first response position of probe prompts without answers,
             harmful ones and harmless look-alikes in equal share; it needs both kinds. 0 leaves it out. It costs one more
             pass of the backbone a step, over `str_probe_batch` short prompts.
-        str_probe_batch: probe prompts a micro-batch.
+        str_probe_batch: probe prompts a step, dealt out over its micro-batches and processes.
         str_cache_dir: where the cache is kept; by default `reference-cache` in `output_dir`.
         str_cache_dtype: `float32`, `float16` or `bfloat16`.
     """
@@ -46,7 +46,7 @@ class STRConfig(SFTConfig):
     str_drift_budget: float | None = field(default=None, metadata={"help": "Drift that 'auto' allows."})
     str_drift_every: int = field(default=5, metadata={"help": "Steps between two measurements of drift."})
     str_probe_weight: float = field(default=0.0, metadata={"help": "Weight of the loss on probe prompts."})
-    str_probe_batch: int = field(default=8, metadata={"help": "Probe prompts a micro-batch."})
+    str_probe_batch: int = field(default=8, metadata={"help": "Probe prompts a step."})
     str_cache_dir: str | None = field(default=None, metadata={"help": "Folder of the reference cache."})
     str_cache_dtype: str = field(default="float32", metadata={"help": "float32, float16 or bfloat16."})
 

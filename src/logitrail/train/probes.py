@@ -1,9 +1,9 @@
-"""Drift: how far the anchors have moved at the first response position of probe prompts."""
+"""Probe prompts: without answers, watched (drift) or anchored (a loss) at their first response position."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,77 +21,24 @@ if TYPE_CHECKING:
 _PROMPTS_A_BATCH = 32
 
 
+class Share(NamedTuple):
+    """Which part of an optimizer step a micro-batch on one process is."""
+
+    step: int
+    micro_batch: int = 0
+    micro_batches: int = 1
+    rank: int = 0
+    ranks: int = 1
+
+
 class Probes:
-    """Prompts without answers whose first response position is watched.
+    """Harmful prompts whose drift is measured and, with harmless look-alikes beside them, anchored in training.
 
     Args:
-        prompts: harmful prompts, or whatever the model should still answer as it did.
+        harmful: harmful prompts, or whatever the model should still answer as it did.
+        harmless: look-alikes; only `loss` needs them.
         model: the starting policy; its numbers are taken when this is built.
-    """
-
-    def __init__(
-        self,
-        prompts: Sequence[str],
-        tokenizer: PreTrainedTokenizerBase,
-        model: nn.Module,
-        head: SafetyHead,
-        *,
-        anchor: str,
-        compliance: int,
-    ) -> None:
-        self._head = head
-        self._anchor = anchor
-        self._compliance = compliance
-        self._with_logsumexp = anchor_form(anchor).needs_logsumexp
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        contexts = sorted((generation_ids(tokenizer, prompt) for prompt in prompts), key=len)
-        self._batches = [
-            _batch(contexts[start : start + _PROMPTS_A_BATCH], pad)
-            for start in range(0, len(contexts), _PROMPTS_A_BATCH)
-        ]
-        self._start = self._measure(model)
-
-    def _measure(self, model: nn.Module) -> list[ReferenceColumns]:
-        device = next(model.parameters()).device
-        return [
-            measure(
-                model,
-                self._head,
-                {key: value.to(device) for key, value in inputs.items()},
-                mask.to(device),
-                with_logsumexp=self._with_logsumexp,
-            )
-            for inputs, mask in self._batches
-        ]
-
-    def drift(self, model: nn.Module) -> float:
-        """Mean over the prompts of mean_s |a(z)_s - a(z0)_s|, in the anchor's unit."""
-        distances = [
-            anchor_distance(
-                anchor_difference(
-                    now.columns,
-                    start.columns,
-                    anchor=self._anchor,
-                    policy_logsumexp=now.logsumexp,
-                    reference_logsumexp=start.logsumexp,
-                    compliance=self._compliance,
-                )
-            )
-            for now, start in zip(self._measure(model), self._start, strict=True)
-        ]
-        return float(torch.cat(distances).mean())
-
-
-class AnchoredProbes:
-    """Harmful and harmless prompts without answers, whose first response position is anchored in training.
-
-        loss = mean over the prompts of (1/K) sum_s w_s * rho(a(z)_s - a(z0)_s)
-
-    Half of each batch is harmful and half harmless. Which prompts a micro-batch gets depends on the seed and its place
-    alone, so that a resumed training sees the same ones.
-
-    Args:
-        model: the starting policy; its numbers are taken when this is built.
+        seed: of the draw of prompts for `loss`.
     """
 
     def __init__(
@@ -104,63 +51,98 @@ class AnchoredProbes:
         *,
         anchor: str,
         compliance: int,
-        batch: int,
         seed: int,
     ) -> None:
         self._head = head
         self._anchor = anchor
         self._compliance = compliance
         self._with_logsumexp = anchor_form(anchor).needs_logsumexp
-        self._half = batch // 2
         self._seed = seed
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._contexts = [generation_ids(tokenizer, prompt) for prompt in (*harmful, *harmless)]
-        self._harmful = len(harmful)
-        device = next(model.parameters()).device
-        parts = []
-        for start in range(0, len(self._contexts), _PROMPTS_A_BATCH):
-            inputs, mask = _batch(self._contexts[start : start + _PROMPTS_A_BATCH], self._pad)
-            moved = {key: value.to(device) for key, value in inputs.items()}
-            parts.append(measure(model, head, moved, mask.to(device), with_logsumexp=self._with_logsumexp))
-        self._columns = torch.cat([part.columns for part in parts])
+        self._harmful = range(len(harmful))
+        self._harmless = range(len(harmful), len(self._contexts))
+        # Each kind apart, so that drift meets the same batches again and is exactly 0 at the start.
+        parts = [self._measure(model, kind) for kind in (self._harmful, self._harmless) if kind]
         sums = [part.logsumexp for part in parts if part.logsumexp is not None]
-        self._logsumexp = torch.cat(sums) if sums else None
-
-    def loss(self, model: nn.Module, penalty: str, weights: Tensor | None, place: tuple[int, int]) -> Tensor:
-        """Of the prompts that the micro-batch at `place` (step, number within it) gets."""
-        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + place[0]) * 1_009 + place[1])
-        others = len(self._contexts) - self._harmful
-        chosen = torch.cat(
-            [
-                torch.randint(self._harmful, (self._half,), generator=generator),
-                self._harmful + torch.randint(others, (self._half,), generator=generator),
-            ]
+        self._start = ReferenceColumns(
+            torch.cat([part.columns for part in parts]), torch.cat(sums) if self._with_logsumexp else None
         )
-        inputs, mask = _batch([self._contexts[row] for row in chosen.tolist()], self._pad)
-        device = self._columns.device
-        hidden = hidden_states(model, {key: value.to(device) for key, value in inputs.items()})[:, :-1][mask.to(device)]
-        rows = chosen.to(device)
-        difference = anchor_difference(
-            self._head.columns(hidden),
-            self._columns[rows],
+
+    def _measure(self, model: nn.Module, rows: Sequence[int]) -> ReferenceColumns:
+        """The prompts' columns as the model stands, in the order of `rows`; batches are of like lengths."""
+        order = sorted(range(len(rows)), key=lambda place: len(self._contexts[rows[place]]))
+        parts = []
+        for start in range(0, len(order), _PROMPTS_A_BATCH):
+            inputs, mask = self._batch(model, [rows[place] for place in order[start : start + _PROMPTS_A_BATCH]])
+            parts.append(measure(model, self._head, inputs, mask, with_logsumexp=self._with_logsumexp))
+        back = torch.tensor(order).argsort().to(parts[0].columns.device)
+        sums = [part.logsumexp for part in parts if part.logsumexp is not None]
+        return ReferenceColumns(
+            torch.cat([part.columns for part in parts])[back], torch.cat(sums)[back] if sums else None
+        )
+
+    def _difference(self, rows: Sequence[int], now: ReferenceColumns) -> Tensor:
+        chosen = torch.tensor(list(rows)).to(self._start.columns.device)
+        return anchor_difference(
+            now.columns,
+            self._start.columns[chosen],
             anchor=self._anchor,
-            policy_logsumexp=self._head.logsumexp_with_gradient(hidden) if self._with_logsumexp else None,
-            reference_logsumexp=None if self._logsumexp is None else self._logsumexp[rows],
+            policy_logsumexp=now.logsumexp,
+            reference_logsumexp=None if self._start.logsumexp is None else self._start.logsumexp[chosen],
             compliance=self._compliance,
         )
-        return position_penalty(
-            difference, penalty=penalty, weights=None if weights is None else weights.to(device)
-        ).mean()
 
+    def drift(self, model: nn.Module) -> Tensor:
+        """Mean over the harmful prompts of mean_s |a(z)_s - a(z0)_s|, in the anchor's unit."""
+        return anchor_distance(self._difference(self._harmful, self._measure(model, self._harmful))).mean()
 
-def _batch(contexts: list[list[int]], pad: int) -> tuple[dict[str, Any], Tensor]:
-    # One padding column more than the longest needs: the mask speaks of predictions, one fewer than there are tokens.
-    width = max(len(context) for context in contexts) + 1
-    ids = torch.full((len(contexts), width), pad)
-    attention = torch.zeros_like(ids)
-    mask = torch.zeros(len(contexts), width - 1, dtype=torch.bool)
-    for row, context in enumerate(contexts):
-        ids[row, : len(context)] = torch.tensor(context)
-        attention[row, : len(context)] = 1
-        mask[row, len(context) - 1] = True
-    return {"input_ids": ids, "attention_mask": attention}, mask
+    def loss(
+        self, model: nn.Module, batch: int, share: Share, *, penalty: str = "square", weights: Tensor | None = None
+    ) -> Tensor | None:
+        """This share's part of the probe loss of a step; None where no process has one.
+
+            loss = mean over `batch` prompts of (1/K) sum_s w_s * rho(a(z)_s - a(z0)_s)
+
+        Half of the prompts are harmful and half harmless. They depend on the seed and the step alone and are dealt out over
+        the step's micro-batches and processes, so the sum over shares is the same however a step is cut, and a resumed
+        training sees the same prompts.
+        """
+        drawn = self._draw(batch, share.step)
+        each = -(-batch // (share.micro_batches * share.ranks))
+        first = share.micro_batch * share.ranks * each
+        if first >= batch:
+            return None
+        start = first + share.rank * each
+        mine = drawn[start : start + each]
+        # A process without a prompt still runs one, for nothing: sharded weights are gathered by all processes at once.
+        rows = mine or drawn[:1]
+        inputs, mask = self._batch(model, rows)
+        hidden = hidden_states(model, inputs)[:, :-1][mask]
+        logsumexp = self._head.logsumexp_with_gradient(hidden) if self._with_logsumexp else None
+        difference = self._difference(rows, ReferenceColumns(self._head.columns(hidden), logsumexp))
+        weights = None if weights is None else weights.to(difference.device)
+        total = position_penalty(difference, penalty=penalty, weights=weights).sum()
+        return total / batch if mine else total * 0.0
+
+    def _draw(self, batch: int, step: int) -> list[int]:
+        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + step) * 1_009)
+        return [
+            kind[int(place)]
+            for kind in (self._harmful, self._harmless)
+            for place in torch.randint(len(kind), (batch // 2,), generator=generator)
+        ]
+
+    def _batch(self, model: nn.Module, rows: Sequence[int]) -> tuple[dict[str, Any], Tensor]:
+        contexts = [self._contexts[row] for row in rows]
+        # One padding column more than the longest needs: the mask speaks of predictions, one fewer than there are tokens.
+        width = max(len(context) for context in contexts) + 1
+        ids = torch.full((len(contexts), width), self._pad)
+        attention = torch.zeros_like(ids)
+        mask = torch.zeros(len(contexts), width - 1, dtype=torch.bool)
+        for row, context in enumerate(contexts):
+            ids[row, : len(context)] = torch.tensor(context)
+            attention[row, : len(context)] = 1
+            mask[row, len(context) - 1] = True
+        device = next(model.parameters()).device
+        return {"input_ids": ids.to(device), "attention_mask": attention.to(device)}, mask.to(device)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from datasets import Dataset
 from torch import Tensor
+from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from logitrail.artifacts import read_json, sha256_of_json, write_json
@@ -51,7 +52,8 @@ from logitrail.train.cached_rows import (
 )
 from logitrail.train.config import STRConfig
 from logitrail.train.control import DualAscent
-from logitrail.train.probes import AnchoredProbes, Probes
+from logitrail.train.parallel import gathered_root, why_not_in_parallel
+from logitrail.train.probes import Probes, Share
 
 if TYPE_CHECKING:
     from logitrail.tokens import SafetyTokens
@@ -98,6 +100,7 @@ class STRTrainer(SFTTrainer):
     train_dataset: Any
     data_collator: Any
     _signature_columns: list[str] | None
+    _total_train_tokens: int
 
     def __init__(
         self,
@@ -121,6 +124,12 @@ class STRTrainer(SFTTrainer):
                 "there to avoid; leave it out"
             )
         super().__init__(model=model, args=args, train_dataset=train_dataset, **sft)
+        early = "probe_prompts" if probe_prompts else None
+        why_not = why_not_in_parallel(
+            self.accelerator, before_training="str_reference='frozen'" if args.str_reference == "frozen" else early
+        )
+        if why_not is not None:
+            raise RecipeError(why_not)
         safety_tokens.check(self._tokenizer)
         form = anchor_form(args.str_anchor)
         compliance = list(safety_tokens.compliance_ids) if form.needs_compliance else []
@@ -154,35 +163,24 @@ class STRTrainer(SFTTrainer):
         self._on_cache_rows = on_cache_rows
         self.cache: ReferenceCache | None = None
         self._provider = self._choose_reference(args.str_reference)
+        anchored = args.str_probe_weight > 0
+        if anchored and not (probe_prompts and harmless_probe_prompts):
+            raise RecipeError(
+                "str_probe_weight anchors harmful and harmless probe prompts in equal share, and "
+                f"{'the harmless ones' if probe_prompts else 'the harmful ones'} are missing; anchoring one kind alone "
+                "makes the model prudish or lax"
+            )
         self._probes: Probes | None = None
         if probe_prompts:
             with self.accelerator.autocast():
                 self._probes = Probes(
                     probe_prompts,
+                    harmless_probe_prompts if anchored else (),
                     self._tokenizer,
                     self.model,
                     self._head,
                     anchor=args.str_anchor,
                     compliance=self._compliance,
-                )
-        self._anchored_probes: AnchoredProbes | None = None
-        if args.str_probe_weight > 0:
-            if not (probe_prompts and harmless_probe_prompts):
-                raise RecipeError(
-                    "str_probe_weight anchors harmful and harmless probe prompts in equal share, and "
-                    f"{'the harmless ones' if probe_prompts else 'the harmful ones'} are missing; anchoring one kind alone "
-                    "makes the model prudish or lax"
-                )
-            with self.accelerator.autocast():
-                self._anchored_probes = AnchoredProbes(
-                    probe_prompts,
-                    harmless_probe_prompts,
-                    self._tokenizer,
-                    self.model,
-                    self._head,
-                    anchor=args.str_anchor,
-                    compliance=self._compliance,
-                    batch=args.str_probe_batch,
                     seed=args.seed,
                 )
         self._micro_batch = 0
@@ -191,6 +189,7 @@ class STRTrainer(SFTTrainer):
                 "str_weight='auto' holds the drift on probe prompts within a budget, and none were given; "
                 "pass probe_prompts"
             )
+        self.add_callback(_AfterStep(self))
         self._sums: dict[str, Tensor] = {}
         self._steps_since_log = 0
         self._global_positions: Tensor | None = None
@@ -322,7 +321,7 @@ class STRTrainer(SFTTrainer):
             hidden = captured.take()
         weight = self.str_weight
         scaled = num_items_in_batch is not None
-        if weight == 0 and self.cache is None and self._anchored_probes is None:
+        if weight == 0 and self.cache is None and not self._anchors_probes:
             # Nothing to hold, and the distance alone is not worth a pass of the reference.
             self._require_finite(ce, None, inputs)
             self._add_to_log(ce=ce, scaled=scaled)
@@ -335,19 +334,42 @@ class STRTrainer(SFTTrainer):
             terms = self._safety_terms(hidden, inputs["labels"], mask, outputs[-1], reference, num_items_in_batch)
         # With lambda 0 the loss is TRL's own object: the same graph, hence the same weights to the bit.
         loss = ce + weight * terms.loss if weight > 0 else ce
-        if self._anchored_probes is not None:
-            with self.accelerator.autocast():
-                probe = self._anchored_probes.loss(
-                    self.model, self.args.str_penalty, self._token_weights, (self.state.global_step, self._micro_batch)
-                )
-            self._micro_batch += 1
-            # A mean of its own in each micro-batch, so accumulation averages it, as TRL does its auxiliary loss.
-            probe = probe / (self._accumulation_steps if scaled else 1)
-            loss = loss + self.args.str_probe_weight * probe
-            self._add_to_log(str_probe=probe, scaled=scaled)
+        if self._anchors_probes:
+            probe = self._probe_loss(scaled=scaled)
+            if probe is not None:
+                loss = loss + self.args.str_probe_weight * probe
+                self._add_to_log(str_probe=probe, scaled=scaled)
         self._require_finite(ce, terms.loss, inputs)
         self._add_to_log(ce=ce, str=terms.loss, str_distance=terms.distance, scaled=scaled)
         return (loss, outputs[-1]) if return_outputs else loss
+
+    @property
+    def _anchors_probes(self) -> bool:
+        return self._probes is not None and self.args.str_probe_weight > 0
+
+    def _probe_loss(self, *, scaled: bool) -> Tensor | None:
+        assert self._probes is not None
+        group = self.get_tp_size()  # processes of one tensor-parallel group see the same batch
+        share = Share(
+            self.state.global_step,
+            self._micro_batch,
+            self._accumulation_steps,
+            self.accelerator.process_index // group,
+            self.accelerator.num_processes // group,
+        )
+        self._micro_batch += 1
+        with self.accelerator.autocast():
+            loss = self._probes.loss(
+                self.model,
+                self.args.str_probe_batch,
+                share,
+                penalty=self.args.str_penalty,
+                weights=self._token_weights,
+            )
+        if loss is None:
+            return None
+        # The shares of a step add up to its mean; what averages the gradients afterwards is made good here.
+        return loss * share.ranks * (1 if scaled else share.micro_batches)
 
     def _safety_terms(
         self,
@@ -419,16 +441,15 @@ class STRTrainer(SFTTrainer):
 
     def _drift(self) -> float:
         assert self._probes is not None
-        with self.accelerator.autocast():
-            return self._probes.drift(self.model)
+        with self.accelerator.autocast(), gathered_root(self.model):
+            drift = self._probes.drift(self.model)
+        # Every process measures the same prompts; the mean makes lambda the same to the bit even where kernels are not.
+        return float(self.accelerator.reduce(drift.reshape(1), reduction="mean"))
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        loss = super().training_step(*args, **kwargs)
-        if self._controller is not None and self.accelerator.sync_gradients:
-            step = self.state.global_step
-            if step % self.args.str_drift_every == 0 and self._probes is not None:
-                self._controller.update(self._drift())
-        return loss
+    def _after_step(self) -> None:
+        # Behind the optimizer's step: before it, the weights that FSDP gathers for this pass would be stale in the next.
+        if self._controller is not None and self.state.global_step % self.args.str_drift_every == 0:
+            self._controller.update(self._drift())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._sums:
@@ -444,17 +465,37 @@ class STRTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes its own random state
         if self.args.should_save:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-            write_json(folder / STATE_FILE, {"step": self.state.global_step, "str_weight": self.str_weight})
+            state = {
+                "step": self.state.global_step,
+                "str_weight": self.str_weight,
+                "num_tokens": self._total_train_tokens,
+            }
+            write_json(folder / STATE_FILE, state)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        state = Path(resume_from_checkpoint) / STATE_FILE
-        if self._controller is not None and state.exists():
-            weight = float(read_json(state)["str_weight"])
-            if math.isfinite(weight) and weight > 0:
-                self._controller.weight = weight
+        path = Path(resume_from_checkpoint) / STATE_FILE
+        if not path.exists():
+            return
+        state = read_json(path)
+        # TRL counts from 0 again, so the log of a resumed training would differ from an unbroken one's.
+        self._total_train_tokens = int(state.get("num_tokens", 0))
+        weight = float(state["str_weight"])
+        if self._controller is not None and math.isfinite(weight) and weight > 0:
+            self._controller.weight = weight
+
+
+class _AfterStep(TrainerCallback):
+    """Lets the trainer act when the optimizer has stepped."""
+
+    def __init__(self, trainer: STRTrainer) -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self._trainer._after_step()
 
 
 @contextmanager
