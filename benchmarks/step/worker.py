@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import inspect
 import json
 import logging
 import resource
@@ -356,13 +355,14 @@ def write_large_cache(folder: Path, *, positions: int, row: int, k: int) -> None
     from logitrail.reference import ReferenceColumns, build_cache
 
     columns, count = torch.randn(row, k), positions // row
-    form: dict[str, Any]
-    if "row_count" in inspect.signature(build_cache).parameters:  # format version 1: one result a row
-        form = {"row_count": count, "columns_of": lambda rows: [ReferenceColumns(columns, None) for _ in rows]}
-    else:
-        form = {"counts": [row] * count, "columns": k}
-        form["columns_of"] = lambda rows: ReferenceColumns(columns.repeat(len(rows), 1), None)
-    build_cache(folder, cache_identity(), batch_size=1024, **form)
+    build_cache(
+        folder,
+        cache_identity(),
+        counts=[row] * count,
+        columns=k,
+        columns_of=lambda rows: ReferenceColumns(columns.repeat(len(rows), 1), None),
+        batch_size=1024,
+    )
 
 
 def open_once(folder: Path) -> dict[str, float]:

@@ -161,6 +161,26 @@ def test_columns_equal_the_models_own_logits(name):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_sparse_gradient_adds_up_to_the_same_dense_one(tied):
+    torch.manual_seed(0)
+    model = llama(tie_word_embeddings=tied)
+    batch, labels = torch.randint(0, 50, (2, 7)), torch.tensor([3, 3, 20, 41])
+    gradients = []
+    for sparse in (False, True):
+        head = SafetyHead(model, IDS, sparse_gradient=sparse)
+        model.zero_grad()
+        for _ in range(2):  # two micro-batches
+            with capture_hidden(model) as captured:
+                loss = model(input_ids=batch, labels=batch).loss
+            hidden = captured.take()
+            (loss + head.columns(hidden).square().mean() + head.label_logits(hidden[0, :4], labels).mean()).backward()
+        gradients.append(model.get_output_embeddings().weight.grad)
+    assert not gradients[1].is_sparse
+    assert float(gradients[0].abs().max()) > 0.1
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-6)
+
+
 def test_tiles_do_not_change_the_logsumexp(monkeypatch):
     from logitrail.models import head as module
 

@@ -49,14 +49,18 @@ class SafetyHead:
     Args:
         model: a causal language model of transformers, in PEFT's wrapper or not.
         ids: the K columns wanted, each below the head's vocabulary size.
+        sparse_gradient: give a trained head the gradient of its few rows as a sparse tensor. Autograd adds it to the dense
+            one of the cross-entropy, which a [V, D] matrix of zeros around K rows would only slow down. Where nothing else
+            gives the head a gradient it stays sparse, which few optimizers take.
 
     Raises:
         ModelError: the head is no linear map of the hidden state or carries what cannot be served exactly (the
             architecture is named), or an id is out of range.
     """
 
-    def __init__(self, model: nn.Module, ids: Sequence[int]) -> None:
+    def __init__(self, model: nn.Module, ids: Sequence[int], *, sparse_gradient: bool = False) -> None:
         self._model = causal_lm(model)
+        self._sparse_gradient = sparse_gradient
         name = type(self._model).__name__
         if self._model.get_output_embeddings() is None:
             raise ModelError(
@@ -79,7 +83,11 @@ class SafetyHead:
         return len(self._ids)
 
     def _weights(self) -> AbstractContextManager[HeadWeights]:
-        return head_weights(cast("nn.Module", self._model.get_output_embeddings()), type(self._model).__name__)
+        return head_weights(
+            cast("nn.Module", self._model.get_output_embeddings()),
+            type(self._model).__name__,
+            sparse_gradient=self._sparse_gradient,
+        )
 
     def _finish(self, product: Tensor, bias: Tensor | None) -> Tensor:
         total = product if bias is None else product + bias

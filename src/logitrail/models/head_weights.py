@@ -46,6 +46,7 @@ class HeadWeights:
     low_rank: tuple[LowRank, ...] = ()
     magnitude: Tensor | None = None
     replaced: tuple[tuple[Tensor, Tensor], ...] = ()
+    sparse_gradient: bool = False
 
     @property
     def size(self) -> int:
@@ -67,7 +68,7 @@ class HeadWeights:
 
     def rows(self, ids: Tensor | slice, dtype: torch.dtype) -> Rows:
         """The rows of some ids. On a sharded head these must be the same ids on every rank, since all take part."""
-        weight = _take(self.weight, ids).to(dtype)
+        weight = _take(self.weight, ids, sparse_gradient=self.sparse_gradient).to(dtype)
         bias = None if self.bias is None else _take(self.bias, ids).to(dtype)
         for index, values in self.replaced:
             wanted = torch.arange(self.size, device=weight.device)[ids] if isinstance(ids, slice) else ids
@@ -86,14 +87,14 @@ class HeadWeights:
 
 
 @contextmanager
-def head_weights(head: nn.Module, architecture: str) -> Iterator[HeadWeights]:
+def head_weights(head: nn.Module, architecture: str, *, sparse_gradient: bool = False) -> Iterator[HeadWeights]:
     """The weights of `head` as the model's next forward would use them; sharded ones are readable inside.
 
     Raises:
         ModelError: something on the head cannot be served exactly; it and the architecture are named.
     """
     with gathered_by_deepspeed(head.parameters()):
-        yield _parts(head, architecture)
+        yield replace(_parts(head, architecture), sparse_gradient=sparse_gradient)
 
 
 def _parts(head: Any, architecture: str) -> HeadWeights:
@@ -178,9 +179,13 @@ def _full(value: Tensor) -> Tensor:
     return cast("Tensor", gather(value))
 
 
-def _take(value: Tensor, ids: Tensor | slice) -> Tensor:
+def _take(value: Tensor, ids: Tensor | slice, *, sparse_gradient: bool = False) -> Tensor:
     if not _is_dtensor(value):
-        return value[ids if isinstance(ids, slice) else ids.to(value.device)]
+        if isinstance(ids, slice):
+            return value[ids]
+        if sparse_gradient and value.requires_grad:
+            return torch.nn.functional.embedding(ids.to(value.device), value, sparse=True)
+        return value[ids.to(value.device)]
     sharded = cast("Any", value)
     if isinstance(ids, slice) or sharded.device_mesh.ndim != 1 or not sharded.placements[0].is_shard(0):
         return _full(value)[ids]

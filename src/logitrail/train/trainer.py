@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -146,7 +146,7 @@ class STRTrainer(SFTTrainer):
         self._token_weights = (
             None if form.needs_compliance or all(weight == 1.0 for weight in weights) else torch.tensor(weights)
         )
-        self._head = SafetyHead(self.model, self._ids)
+        self._head = SafetyHead(self.model, self._ids, sparse_gradient=True)
         self._head.verify(self.model)
         if isinstance(self.train_dataset, Dataset) and labelled_positions(self.train_dataset) == 0:
             raise DataError(
@@ -249,11 +249,13 @@ class STRTrainer(SFTTrainer):
                     "here; build it first in one process without DeepSpeed, with the same `str_cache_dir`"
                 )
 
-            # A fresh adapter adds nothing yet, so the starting policy is the model as it stands.
+            # A fresh adapter adds nothing yet; switched off, it costs nothing either (a sixth of a pass on a CPU).
+            adapter_off = self.model.disable_adapter if why_not_adapter_off(self.model) is None else nullcontext
+
             def now(inputs: dict[str, Any], mask: Tensor) -> ReferenceColumns:
                 device = next(self.model.parameters()).device
                 moved = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
-                with self.accelerator.autocast():
+                with self.accelerator.autocast(), adapter_off():
                     return measure(
                         self.model, self._head, moved, mask.to(device), with_logsumexp=self._form.needs_logsumexp
                     )
