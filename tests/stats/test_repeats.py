@@ -45,12 +45,26 @@ def test_decisions() -> None:
     assert repeated_noninferiority([table(400, 0, 60), table(400, 0, 66)] * 2, margin=0.03).decision == "fail"
     # the prompts of each run alone would pass, the runs among themselves do not agree
     far = [table(2000, 0, 0), table(2000, 0, 60), table(2000, 0, 0)]
-    assert repeated_noninferiority(far, margin=0.03).decision == "inconclusive"
+    result = repeated_noninferiority(far, margin=0.03)
+    assert (result.decision, result.required_n) == ("inconclusive", None)  # more trainings would decide, not prompts
+
+
+def test_required_n_is_what_the_prompts_part_needs() -> None:
+    few = [table(120, 1, 4), table(120, 2, 5), table(120, 1, 4)]
+    result = repeated_noninferiority(few, margin=0.06)
+    assert result.decision == "inconclusive"
+    assert result.required_n is not None
+    scale = math.ceil(result.required_n / 120 * 1.1)
+    more = [table(120 * scale, scale * t.reference_only, scale * t.candidate_only) for t in few]
+    assert repeated_noninferiority(more, margin=0.06).decision == "pass"
 
 
 def test_too_little_evidence_never_decides() -> None:
     one = repeated_noninferiority([table(5000, 0, 0)], margin=0.03)
     assert (one.decision, one.upper, one.run_spread) == ("inconclusive", None, None)
+    two = repeated_noninferiority([table(5000, 0, 0)] * 2, margin=0.03)
+    assert (two.decision, two.required_n) == ("inconclusive", None)
+    assert two.upper is not None
     none = repeated_noninferiority([], margin=0.03)
     assert (none.decision, none.difference, none.hidden_failure) == ("inconclusive", None, None)
     assert repeated_noninferiority([table(0, 0, 0)] * 3, margin=0.03).decision == "inconclusive"

@@ -15,6 +15,9 @@ from logitrail.stats.paired import PairedCounts
 from logitrail.stats.proportions import require_level
 from logitrail.types import Decision
 
+FEWEST_RUNS = 3
+"""With two runs the limits pass up to 7% of the time at a nominal 5% (benchmarks/statistics), so two never decide."""
+
 
 @dataclass(frozen=True)
 class RepeatedNonInferiority:
@@ -24,6 +27,8 @@ class RepeatedNonInferiority:
         decision, difference, lower, upper, n, margin, alpha: as in `NonInferiority`; `difference` is the runs' mean.
         runs: each run's own difference.
         run_spread: standard deviation of `runs`; None for one run.
+        required_n: when inconclusive, about how many prompts would decide if everything else stayed; None when decided
+            and when no number of prompts would, because the runs differ too much for their number: more trainings would.
         hidden_failure: the largest share of trainings that could go badly wrong unseen: with none of S runs among
             them, 1 - alpha^(1/S). It is what S runs cannot exclude, whatever they look like.
     """
@@ -38,6 +43,7 @@ class RepeatedNonInferiority:
     runs: tuple[float, ...]
     run_spread: float | None
     hidden_failure: float | None
+    required_n: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""
@@ -79,9 +85,8 @@ def repeated_noninferiority(
 ) -> RepeatedNonInferiority:
     """Does the recipe raise the bad rate by less than `margin`, for a prompt and a training drawn at random?
 
-    Each table pairs one run's answers with the same reference's on the same prompts. At least two runs are needed to
-    see run-to-run noise at all (the limits then rest on t with one degree of freedom and hardly ever decide); three to
-    five are what makes sense. Fewer than two, or no prompts: inconclusive.
+    Each table pairs one run's answers with the same reference's on the same prompts. Three runs at least decide, five
+    are better; fewer, or no prompts: inconclusive. Two runs do get limits, one gets none.
 
     Raises:
         ValueError: the tables differ in their number of pairs, or `margin` or `alpha` out of range.
@@ -103,5 +108,23 @@ def repeated_noninferiority(
             "inconclusive", runs[0] if runs else None, None, None, n, margin, alpha, runs, spread, hidden
         )
     lower, upper = repeated_limits([(table.reference_only, table.candidate_only) for table in tables], n, alpha=alpha)
-    decision: Decision = "pass" if upper < margin else "fail" if lower > margin else "inconclusive"
-    return RepeatedNonInferiority(decision, float(np.mean(runs)), lower, upper, n, margin, alpha, runs, spread, hidden)
+    decision: Decision = "inconclusive"
+    if len(runs) >= FEWEST_RUNS:
+        decision = "pass" if upper < margin else "fail" if lower > margin else "inconclusive"
+    mean = float(np.mean(runs))
+    more = None
+    if decision == "inconclusive":
+        more = _required_n(mean, lower, upper, spread or 0.0, len(runs), n, margin, alpha)
+    return RepeatedNonInferiority(decision, mean, lower, upper, n, margin, alpha, runs, spread, hidden, more)
+
+
+def _required_n(
+    mean: float, lower: float, upper: float, spread: float, count: int, n: int, margin: float, alpha: float
+) -> int | None:
+    """n (U_prompts - d)^2 / ((margin - d)^2 - (t s / sqrt(S))^2): the prompts' part shrinks, the runs' does not."""
+    limit = upper if mean < margin else lower
+    of_runs = float(t.ppf(1 - alpha, count - 1)) * spread / math.sqrt(count)
+    room = (margin - mean) ** 2 - of_runs**2
+    if room <= 1e-12 or count < FEWEST_RUNS:
+        return None
+    return max(n + 1, math.ceil(n * max(0.0, (limit - mean) ** 2 - of_runs**2) / room))
