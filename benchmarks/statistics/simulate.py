@@ -211,9 +211,8 @@ def blocks() -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
         for margin in (0.03, 0.05):
             for runs in (2, 3, 5):
                 yield f"runs, n {n}, margin {margin}, runs {runs}", with_runs, (n, margin, runs)
-    for n in (100, 300):
-        for margin in (0.03, 0.05):
-            yield f"judges, n {n}, margin {margin}", with_judges, (n, margin)
+    for n, margin in ((100, 0.03), (100, 0.05), (300, 0.03)):
+        yield f"judges, n {n}, margin {margin}", with_judges, (n, margin)
     for n in (30, *SIZES):
         for difference in (0.0, 0.02, 0.05, 0.1):
             yield f"coverage, n {n}, difference {difference}", coverage, (n, difference)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from logitrail import __version__
+from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded
 
 if TYPE_CHECKING:
@@ -325,6 +326,8 @@ def report(recipe: RecipePath, json: Json = False) -> None:
     else:
         typer.echo(f"report: {path}")
 
+
+app.command()(drift)
 
 # Newer typers carry their own click, so its classes are taken from where typer exports them.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
