@@ -12,7 +12,11 @@ CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 
 def test_one_run_then_other_runs_beside_it(project, logitrail):
     first = project.write(methods=["str"], out="one")
-    assert logitrail("run", first).code == 0
+    ran = logitrail("run", first)
+    assert ran.code == 0
+    assert "one training: run-to-run noise is not covered" in ran.out
+    page = (project.folder / "one" / "report" / "report.html").read_text()
+    assert "run-to-run noise is not covered" in page
     alone = logitrail("gate", first)
     assert "run-to-run noise is not covered" in alone.out
     assert "the judge's own errors are not in it" in alone.out
@@ -53,6 +57,7 @@ def test_seeds_that_the_recipe_names_are_trained_and_gated(project, logitrail):
     assert "eval stage first" in early.error_lines[0]
     ran = logitrail("run", recipe)
     assert ran.code == 0, ran.err
+    assert "over 3 trainings" in ran.out
     summary = json.loads((project.folder / "out/gate/str/summary.json").read_text())
     assert summary["run_to_run"]["runs"] == 3
     seeds = [project.folder / "out/repeats" / f"seed-{seed}" for seed in (1, 2)]

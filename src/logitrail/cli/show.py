@@ -82,7 +82,9 @@ def run_tables(summary: dict[str, Any]) -> None:
         right=(3, 4, 5, 6),
     )
     for name, gate in summary["gate"].items():
-        console().print(Text(f"gate of {name}: {gate['decision'].upper()}"))
+        runs = gate["run_to_run"]
+        over = f"over {runs['runs']} trainings" if runs["covered"] else "one training: run-to-run noise is not covered"
+        console().print(Text(f"gate of {name}: {gate['decision'].upper()} ({over})"))
 
 
 def gate_table(summary: dict[str, Any]) -> None:
