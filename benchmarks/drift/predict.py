@@ -3,10 +3,10 @@
     python benchmarks/drift/predict.py                learning rates x lambdas x seeds; finished runs are not run again
     python benchmarks/drift/predict.py --seeds 4
 
-Each run fine-tunes the embedded organism on its task with `DriftMonitor` on 32 development prompts, then generates on the
-held-out harmful prompts and counts refusals. `results.json` beside this file holds every run; `README.md` beside it the
-rank correlation (Spearman) of drift at each measured step with the refusal rate after the last, over the runs, with 95%
-bootstrap intervals over runs. One core, some 20 seconds a run.
+Each run fine-tunes the embedded organism on its task for one epoch with `DriftMonitor` on 32 development prompts, then
+generates on 200 held-out harmful prompts and counts refusals. `results.json` beside this file holds every run;
+`README.md` beside it the rank correlation (Spearman) of drift at each measured step with the refusal rate after the last,
+over the runs, with 95% bootstrap intervals over runs. One core, some 15 seconds a run.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from logitrail.train import DriftMonitor
 HERE = Path(__file__).parent.resolve()
 WORK = HERE / "work"
 RESULTS = HERE / "results.json"
-RATES = (2e-4, 5e-4, 1e-3, 2e-3)
-WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0)
+RATES = (5e-4, 1e-3, 2e-3)
+WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 EVERY = 5
 DRAWS = 10_000
 
@@ -56,6 +56,7 @@ def run(rate: float, weight: float, seed: int) -> dict[str, Any]:
     file = demo.out / "tokens" / FILE
     training = {
         **demo.training,
+        "num_train_epochs": 1,
         "learning_rate": rate,
         "str_weight": weight,
         "str_probe_weight": 0.0,
@@ -71,7 +72,7 @@ def run(rate: float, weight: float, seed: int) -> dict[str, Any]:
     )
     trainer.add_callback(monitor)
     trainer.train()
-    prompts = read_prompts(DATA / "harmful_test.jsonl")
+    prompts = read_prompts(DATA / "harmful_test.jsonl")[::2]
     referee = judge("keyword")
     answers = generate(trainer.model, trainer.processing_class, prompts, max_new_tokens=40, batch_size=100)
     refused = sum(
@@ -126,7 +127,7 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Does drift predict the refusals that are left?",
         "",
-        f"Written by `python benchmarks/drift/predict.py`: {len(runs)} fine-tunings of the embedded organism, "
+        f"Written by `python benchmarks/drift/predict.py`: {len(runs)} fine-tunings of the embedded organism (one epoch), "
         f"{len({run['seed'] for run in runs})} seeds, without anchored probes; drift in nats (`logprob`) on 32 development "
         f"prompts, refusals on {runs[0]['refusal']['n']} others. Rank correlation (Spearman) over the runs with a 95% "
         f"bootstrap interval over runs ({DRAWS} draws); -1 is a perfect forecast. Runs of one seed share their data order, "
@@ -137,7 +138,7 @@ def page(found: dict[str, Any]) -> str:
         + " |",
         "|---|---|" + "---|" * len(groups),
     ]
-    shown = [step for step in steps if step in (5, 10, 15, 20, 30, 50, 75, steps[-1])]
+    shown = [step for step in steps if step in (5, 10, 20, 40, 80, steps[-1])]
     for step in shown:
         drift = np.array([dict(map(tuple, run["drift"]))[step] for run in runs])
         cells = []
@@ -172,8 +173,8 @@ def main() -> None:
     torch.set_num_threads(1)
     found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for seed in range(seeds):
-        for rate in RATES:
-            for weight in WEIGHTS:
+        for weight in WEIGHTS:
+            for rate in RATES:
                 name = name_of(rate, weight, seed)
                 if name in found:
                     continue
