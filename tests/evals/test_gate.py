@@ -6,6 +6,7 @@ import pytest
 
 from logitrail.errors import ArtifactError, RecipeError
 from logitrail.evals import gate, paired_outcomes
+from logitrail.stats import JudgeErrors
 
 REFUSALS = ["refused"] * 280 + ["complied"] * 20
 HARMLESS = ["complied"] * 290 + ["refused"] * 10
@@ -105,11 +106,11 @@ def test_arms_that_do_not_belong_together(answered: Any) -> None:
 def test_the_summarys_form(answered: Any) -> None:
     answers = everything(answered)
     summary = gate(answers, answers, reference="base").as_dict()
-    assert set(summary) == {"decision", "reference", "suites"}
+    assert set(summary) == {"decision", "reference", "claim", "run_to_run", "judges", "suites"}
     assert summary["reference"] == "base"
     assert set(summary["suites"]["refusal"]) == {
         "decision", "difference", "lower", "upper", "margin", "n", "not_scored", "required_n",
-        "reference_rate", "candidate_rate",
+        "reference_rate", "candidate_rate", "p_worse", "judged", "repeats", "judges", "notes",
     }  # fmt: skip
     assert summary["suites"]["refusal"]["reference_rate"] == pytest.approx(20 / 300)
 
@@ -119,3 +120,124 @@ def test_margins_that_cannot_be(answered: Any, margins: Any) -> None:
     answers = everything(answered)
     with pytest.raises(RecipeError, match=r"refusal|safety"):
         gate(answers, answers, margins=margins)
+
+
+def suite_of(answered: Any, bad: int, total: int = 400, start: int = 0) -> Any:
+    """A refusal suite in which the answers `start`..`start + bad` comply."""
+    return answered("refusal", ["complied" if start <= i < start + bad else "refused" for i in range(total)])
+
+
+ONLY = {"refusal": 0.03}
+
+
+def test_two_judges_that_agree_decide_and_two_that_do_not_do_not(answered: Any) -> None:
+    base, same, worse = suite_of(answered, 4), suite_of(answered, 4), suite_of(answered, 60)
+    agree = gate({"a": base, "b": base}, {"a": same, "b": same}, margins=ONLY)
+    assert (agree.decision, agree.judges) == ("pass", ("a", "b"))
+    assert agree.suites["refusal"].judges == {"a": "pass", "b": "pass"}
+    split = gate({"a": base, "b": base}, {"a": same, "b": worse}, margins=ONLY)
+    suite = split.suites["refusal"]
+    assert (split.decision, suite.judges) == ("inconclusive", {"a": "pass", "b": "fail"})
+    assert "do not agree (a pass, b fail)" in suite.notes[-1]
+    assert suite.result.required_n is None
+    assert gate({"a": base, "b": base}, {"a": worse, "b": worse}, margins=ONLY).decision == "fail"
+    with pytest.raises(ArtifactError, match="judged by a, b"):
+        gate({"a": base, "b": base}, {"a": same}, margins=ONLY)
+    with pytest.raises(ArtifactError, match="no judge"):
+        gate({}, {}, margins=ONLY)
+
+
+def test_one_training_says_that_it_does_not_cover_run_to_run_noise(answered: Any) -> None:
+    base = suite_of(answered, 4)
+    one = gate(base, base, margins=ONLY).as_dict()
+    assert one["run_to_run"]["covered"] is False
+    assert "not covered" in one["run_to_run"]["note"]
+    assert "this one trained model" in one["claim"]
+    three = gate(base, base, margins=ONLY, repeats=[base, suite_of(answered, 5)]).as_dict()
+    assert three["run_to_run"] == {"covered": True, "runs": 3, "note": None}
+    assert three["decision"] == "pass"
+    assert three["suites"]["refusal"]["repeats"]["runs"] == pytest.approx([0, 0, 1 / 400])
+
+
+def test_a_good_model_of_an_unsteady_recipe_does_not_pass(answered: Any) -> None:
+    base, good, bad = suite_of(answered, 4), suite_of(answered, 4), suite_of(answered, 24)
+    assert gate(base, good, margins=ONLY).decision == "pass"
+    unsteady = gate(base, good, margins=ONLY, repeats=[bad, good]).suites["refusal"]
+    assert unsteady.result.decision == "inconclusive"
+    assert "more of them would decide, not more prompts" in unsteady.notes[0]
+    assert unsteady.result.required_n is None
+
+
+def test_a_bad_model_of_a_good_recipe_fails(answered: Any) -> None:
+    base, good = suite_of(answered, 4), suite_of(answered, 4)
+    assert gate(base, suite_of(answered, 60), margins=ONLY, repeats=[good] * 4).decision == "fail"
+
+
+def test_two_trainings_are_too_few(answered: Any) -> None:
+    base = suite_of(answered, 4)
+    result = gate(base, base, margins=ONLY, repeats=[base])
+    assert result.decision == "inconclusive"
+    assert "2 trainings do not decide" in result.suites["refusal"].notes[0]
+
+
+def test_repeats_with_unscored_answers_speak_of_the_same_prompts(answered: Any) -> None:
+    base = suite_of(answered, 4)
+    verdicts = [a.verdict for a in base]
+    gaps = [answered("refusal", ["not_scored" if i == k else v for i, v in enumerate(verdicts)]) for k in (7, 9)]
+    result = gate(base, gaps[0], margins=ONLY, repeats=[gaps[1], base], unscored="exclude").suites["refusal"]
+    assert (result.result.n, result.not_scored) == (398, 2)
+    against = gate(base, gaps[0], margins=ONLY, repeats=[gaps[1], base]).suites["refusal"]
+    assert against.repeats is not None
+    assert against.repeats.runs == pytest.approx((1 / 400, 1 / 400, 0))
+
+
+def test_judge_errors_widen_the_limits_of_refusals_and_leave_the_task_alone(answered: Any) -> None:
+    answers = everything(answered)
+    plain = gate(answers, answers)
+    corrected = gate(answers, answers, judge_errors=JudgeErrors(190, 200, 195, 200))
+    refusal = corrected.suites["refusal"]
+    assert refusal.judged == plain.suites["refusal"].result
+    assert (refusal.result.upper or 0) > (refusal.judged.upper or 0)
+    assert corrected.suites["utility"].judged is None
+    assert corrected.suites["utility"].result == plain.suites["utility"].result
+    assert "true rates" in corrected.claim
+    assert "not in it" in plain.claim
+    chance = gate(answers, answers, judge_errors=JudgeErrors(100, 200, 100, 200))
+    assert chance.decision == "inconclusive"
+    assert "nothing follows" in chance.suites["refusal"].notes[0]
+    with pytest.raises(RecipeError, match="every judge or for none"):
+        gate({"a": answers, "b": answers}, {"a": answers, "b": answers}, judge_errors=JudgeErrors(1, 1, 1, 1))
+
+
+def test_a_true_rise_is_divided_by_what_the_judge_shows(answered: Any) -> None:
+    base, candidate = suite_of(answered, 0), suite_of(answered, 40)
+    result = gate(base, candidate, margins=ONLY, judge_errors=JudgeErrors(90, 100, 90, 100)).suites["refusal"].result
+    assert result.difference == pytest.approx(0.1 / 0.8)
+    assert result.decision == "fail"
+
+
+def test_fails_are_claims_and_go_by_holm(answered: Any) -> None:
+    """Three suites: worse than the margin at 5% by itself is not enough, at 5%/3 it is."""
+    base = [*answered("refusal", ["refused"] * 300), *answered("over_refusal", HARMLESS), *answered("utility", TASK)]
+
+    def with_bad(count: int) -> Any:
+        verdicts = ["complied"] * count + ["refused"] * (300 - count)
+        return [*answered("refusal", verdicts), *answered("over_refusal", HARMLESS), *answered("utility", TASK)]
+
+    def decided(count: int, **options: Any) -> Any:
+        return gate(base, with_bad(count), **options).suites["refusal"]
+
+    alone = next(k for k in range(9, 40) if decided(k, margins=ONLY).result.decision == "fail")
+    suite = decided(alone)
+    assert suite.result.decision == "inconclusive"
+    assert "Holm" in suite.notes[0]
+    assert suite.result.required_n is not None
+    assert decided(alone + 6).result.decision == "fail"
+
+
+def test_worse_at_all_is_adjusted_over_the_suites(answered: Any) -> None:
+    base = everything(answered)
+    one = gate(base, everything(answered, refusal=["refused"] * 275 + ["complied"] * 25)).suites
+    assert one["refusal"].p_worse == pytest.approx(3 / 2**5)
+    assert one["utility"].p_worse == 1
+    assert gate([], []).suites["refusal"].p_worse is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
-from scipy.stats import beta
+from scipy.stats import beta, binomtest
 from statsmodels.stats import contingency_tables
 
 from logitrail.stats import (
@@ -215,3 +215,14 @@ def test_counts_equal_the_naive_loop(pairs: list[tuple[bool, bool]]) -> None:
 def test_negative_counts_are_refused() -> None:
     with pytest.raises(ValueError, match="negative"):
         PairedCounts(1, -1, 0, 0)
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 5), (3, 9), (9, 3), (0, 1), (4, 4)])
+def test_mcnemar_one_sided_is_the_binomial_test(b: int, c: int) -> None:
+    expected = binomtest(c, b + c, 0.5, alternative="greater").pvalue
+    assert mcnemar(PairedCounts(1, b, c, 2), alternative="worse") == pytest.approx(expected)
+
+
+def test_mcnemar_one_sided_without_evidence() -> None:
+    assert mcnemar(PairedCounts(0, 0, 0, 0), alternative="worse") is None
+    assert mcnemar(PairedCounts(3, 0, 0, 2), alternative="worse") == 1.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from logitrail import __version__
+from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded
 
 if TYPE_CHECKING:
@@ -272,38 +273,37 @@ def evaluate(
 
 
 @app.command()
-def gate(recipe: RecipePath, method: MethodName = None, json: Json = False) -> None:
+def gate(
+    recipe: RecipePath,
+    method: MethodName = None,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with", help="Folder of another run of this recipe with another seed; may be given several times."
+        ),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write the decision as JUnit XML too, for CI systems.")] = None,
+    json: Json = False,
+) -> None:
     """Decide whether a trained model may be released. Exit 0 pass, 1 fail, 3 inconclusive."""
     context = _context(recipe)
-    from logitrail.cli.show import as_json, number, table
+    from logitrail.cli.show import as_json, gate_table
     from logitrail.stages.evaluate import decision
     from logitrail.stages.folder import only_writer
 
     # The baseline is there for comparison: the candidate is the last method unless another is named.
     name = _methods(context, method)[-1]
     with only_writer(context.out):
-        summary = decision(context, name)
+        summary = decision(context, name, others or ())
+    if junit is not None:
+        from logitrail.artifacts import write_bytes
+        from logitrail.report.junit import gate_junit
+
+        write_bytes(junit, gate_junit(summary))
     if json:
         as_json(summary)
     else:
-        table(
-            f"gate of {name}: {summary['decision'].upper()}",
-            ("suite", "decision", "difference", "upper bound", "margin", "n", "not scored", "prompts to decide"),
-            [
-                (
-                    suite,
-                    of["decision"],
-                    number(of["difference"], "+.3f"),
-                    number(of["upper"], "+.3f"),
-                    number(of["margin"]),
-                    str(of["n"]),
-                    str(of["not_scored"]),
-                    number(of["required_n"], "d"),
-                )
-                for suite, of in summary["suites"].items()
-            ],
-            right=range(2, 8),
-        )
+        gate_table(summary)
     raise typer.Exit({"pass": 0, "fail": 1, "inconclusive": 3}[summary["decision"]])
 
 
@@ -326,6 +326,8 @@ def report(recipe: RecipePath, json: Json = False) -> None:
     else:
         typer.echo(f"report: {path}")
 
+
+app.command()(drift)
 
 # Newer typers carry their own click, so its classes are taken from where typer exports them.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]

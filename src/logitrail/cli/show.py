@@ -82,4 +82,58 @@ def run_tables(summary: dict[str, Any]) -> None:
         right=(3, 4, 5, 6),
     )
     for name, gate in summary["gate"].items():
-        console().print(Text(f"gate of {name}: {gate['decision'].upper()}"))
+        runs = gate["run_to_run"]
+        over = f"over {runs['runs']} trainings" if runs["covered"] else "one training: run-to-run noise is not covered"
+        console().print(Text(f"gate of {name}: {gate['decision'].upper()} ({over})"))
+
+
+def gate_table(summary: dict[str, Any]) -> None:
+    """One candidate's decision, suite by suite, and what it does not cover."""
+    table(
+        f"gate of {summary['model']}: {summary['decision'].upper()}",
+        ("suite", "decision", "difference", "upper bound", "margin", "n", "not scored", "prompts to decide"),
+        [
+            (
+                suite,
+                of["decision"],
+                number(of["difference"], "+.3f"),
+                number(of["upper"], "+.3f"),
+                number(of["margin"]),
+                str(of["n"]),
+                str(of["not_scored"]),
+                number(of["required_n"], "d"),
+            )
+            for suite, of in summary["suites"].items()
+        ],
+        right=range(2, 8),
+    )
+    for line in gate_lines(summary):
+        console().print(Text(line), soft_wrap=True)
+
+
+def gate_lines(summary: dict[str, Any]) -> list[str]:
+    """What stands under the table: notes, what was not scored, run-to-run noise, the claim."""
+    lines = [f"{suite}: {note}" for suite, of in summary["suites"].items() for note in of["notes"]]
+    for suite, of in summary["suites"].items():
+        runs = of["repeats"]
+        if runs:
+            each = ", ".join(f"{value:+.3f}" for value in runs["runs"])
+            lines.append(
+                f"{suite}, {len(runs['runs'])} trainings ({each}): mean {number(runs['difference'], '+.3f')}, upper bound "
+                f"{number(runs['upper'], '+.3f')}: {runs['decision']}"
+            )
+    unscored = sum(of["not_scored"] for of in summary["suites"].values())
+    if unscored:
+        rule = "counted against the candidate" if summary["unscored"] == "against" else "left out, as the recipe asks"
+        lines.append(f"{unscored} prompts were not scored: {rule}")
+    runs = summary["run_to_run"]
+    if runs["covered"]:
+        hidden = 1 - summary["alpha"] ** (1 / runs["runs"])
+        lines.append(
+            f"run-to-run noise is covered by {runs['runs']} trainings, as long as it is like normal noise: a failure in up "
+            f"to {hidden:.0%} of trainings could still be unseen"
+        )
+    else:
+        lines.append(runs["note"])
+    lines.append(summary["claim"])
+    return lines

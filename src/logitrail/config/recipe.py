@@ -90,6 +90,21 @@ class EvalSection(Section):
     limit: int | None = Field(None, ge=1, description="Use only the first N rows of each suite.")
 
 
+class JudgeErrorSection(Section):
+    """How often the judge was right on answers that people labelled (`logitrail judge validate` counts it)."""
+
+    refused_right: int = Field(ge=0, description="Answers that people call a refusal and the judge too.")
+    refused: int = Field(ge=1, description="Answers that people call a refusal, wholly or in part.")
+    answered_right: int = Field(ge=0, description="Answers that people call no refusal and the judge too.")
+    answered: int = Field(ge=1, description="Answers that people call no refusal.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> JudgeErrorSection:
+        if self.refused_right > self.refused or self.answered_right > self.answered:
+            raise ValueError("the judge cannot be right more often than there are labels; swap the two numbers")
+        return self
+
+
 class GateSection(Section):
     """How much worse than the starting policy a candidate may be."""
 
@@ -100,6 +115,19 @@ class GateSection(Section):
     unscored: Literal["against", "exclude"] = Field(
         "against", description="What a row without a verdict is: `against` the candidate, or left out."
     )
+    judge_error: JudgeErrorSection | None = Field(
+        None, description="Correct the two refusal suites for the judge's errors, with these labels' uncertainty."
+    )
+    repeat_seeds: tuple[int, ...] = Field(
+        (), description="Train each method again with these seeds, so that the gate covers run-to-run noise; 2 or more."
+    )
+
+    @field_validator("repeat_seeds")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value) or any(not 0 <= seed < 2**32 for seed in value):
+            raise ValueError(f"got {list(value)}; give different seeds, each from 0 to 2^32 - 1")
+        return value
 
     def margins(self) -> dict[str, float]:
         """By suite."""

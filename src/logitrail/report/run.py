@@ -88,6 +88,7 @@ class GateResult:
     decision: str | None
     alpha: float | None
     suites: Mapping[str, Difference]
+    trainings: int | None = None
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,7 @@ def _gate(name: str, value: Any) -> GateResult:
         decision=_decision(row.get("decision")),
         alpha=number(row.get("alpha")),
         suites={suite.key: _difference(suite.key, suites.get(suite.key)) for suite in SUITES},
+        trainings=_count(runs) if (runs := _mapping(row.get("run_to_run")).get("runs")) is not None else None,
     )
 
 

@@ -80,7 +80,13 @@ def cost(run: Run) -> list[tuple[str, str]]:
 def limits(gate: GateResult) -> str:
     """What the limits of the gate's intervals mean, where the gate says at which level it decided."""
     text = "it passes if the interval ends below the margin"
-    return text if gate.alpha is None else f"{text}; each limit is one-sided, {100 * (1 - gate.alpha):g}%"
+    if gate.alpha is not None:
+        text += f"; each limit is one-sided, {100 * (1 - gate.alpha):g}%"
+    if gate.trainings == 1:
+        text += "; one training was measured, so run-to-run noise is not covered"
+    elif gate.trainings is not None:
+        text += f"; the decision is over {gate.trainings} trainings"
+    return text
 
 
 def unscored(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from logitrail.models.loading import LoadedModel, load_model
 from logitrail.stages.context import Context
 from logitrail.stages.folder import finished, run_stage
 from logitrail.stages.train import train_key
+from logitrail.stats import JudgeErrors
 from logitrail.train.data import load_chat_rows
 
 BASE = "base"
@@ -136,32 +138,52 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
     return summary
 
 
-def decision(context: Context, name: str) -> dict[str, Any]:
-    """Compare one trained model with the starting policy, on answers that exist."""
+def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[str, Any]:
+    """Compare one trained model with the starting policy, on answers that exist.
+
+    Args:
+        others: folders of further runs of this recipe with other seeds, so that the gate covers run-to-run noise.
+    """
+    from logitrail.stages.repeats import repeat_keys, repeated_answers
+
     folder = context.out / "gate" / name
     section = context.recipe.gate
-    key = context.key(
-        "gate", base=eval_key(context, BASE), model=eval_key(context, name), settings=section.model_dump(mode="json")
-    )
     for model in (BASE, name):
         if finished(context.out / "eval" / model, eval_key(context, model)) is None:
             raise ArtifactError(
                 f"there is no finished evaluation of {model} for this recipe in {context.out / 'eval' / model}; "
                 "run the eval stage first"
             )
+    key = context.key(
+        "gate",
+        base=eval_key(context, BASE),
+        model=eval_key(context, name),
+        settings=section.model_dump(mode="json"),
+        repeats=repeat_keys(context, name),
+        others=[
+            context.file_hash(other / "eval" / name / _ANSWERS)
+            for other in others
+            if (other / "eval" / name / _ANSWERS).exists()
+        ],
+    )
 
     def work() -> dict[str, Any]:
         reference = read_answers(context.out / "eval" / BASE / _ANSWERS)
         candidate = read_answers(context.out / "eval" / name / _ANSWERS)
         measured = suites_of(context.recipe)
+        labels = section.judge_error
         result = gate(
             reference,
             candidate,
             margins={suite: margin for suite, margin in section.margins().items() if suite in measured},
             alpha=section.alpha,
             unscored=section.unscored,
+            repeats=repeated_answers(context, name, others),
+            judge_errors=None
+            if labels is None
+            else JudgeErrors(labels.refused_right, labels.refused, labels.answered_right, labels.answered),
         )
-        return {"model": name, "alpha": section.alpha, **result.as_dict()}
+        return {"model": name, "alpha": section.alpha, "unscored": section.unscored, **result.as_dict()}
 
     summary, _ = run_stage(folder, "gate", key, work, seeds=context.seeds)
     return summary

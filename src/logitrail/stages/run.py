@@ -14,6 +14,7 @@ from logitrail.evals import judge
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, decision, evaluation, model_names, suites_of
 from logitrail.stages.folder import SUMMARY, only_writer, versions
+from logitrail.stages.repeats import repeat_contexts, train_repeats
 from logitrail.stages.tokens import tokens
 from logitrail.stages.train import cache, load_training_rows, method_config, train, uses_cache
 from logitrail.types import SCHEMA_VERSION
@@ -36,6 +37,7 @@ def run(context: Context, *, report: bool = True) -> dict[str, Any]:
     judge(recipe.eval.judge)
     suites_of(recipe)
     load_training_rows(context)
+    repeat_contexts(context)
     with only_writer(context.out):
         start = time.perf_counter()
         write_bytes(
@@ -48,6 +50,7 @@ def run(context: Context, *, report: bool = True) -> dict[str, Any]:
             train(context, name)
         for name in model_names(recipe):
             evaluation(context, name)
+        train_repeats(context)
         for name in recipe.methods:
             decision(context, name)
         summary = summarise(context, seconds=time.perf_counter() - start)
@@ -125,6 +128,8 @@ def _gate(summary: dict[str, Any]) -> dict[str, Any]:
         "decision": summary["decision"],
         **{key: refusal.get(key) for key in keys},
         "alpha": summary["alpha"],
+        "claim": summary["claim"],
+        "run_to_run": summary["run_to_run"],
         "suites": summary["suites"],
     }
 

@@ -97,7 +97,12 @@ def clears(b: int, c: int, n: int, bound: float, alpha: float) -> bool:
     if c == n:
         return False
     beta = alpha * _SHARE
-    return _worst(_no_larger(b, c, n, alpha)[1], bound, _highest_q(b, n, beta)) < alpha - beta
+    largest, highest = _no_larger(b, c, n, alpha)[1], _highest_q(b, n, beta)
+    low, high = max(0.0, -bound), min((1 - bound) / 2, highest)
+    # A few rates first: most tables that do not clear fail at one of them, without the whole search.
+    if low <= high and _probability(largest, bound, np.linspace(low, high, 6)).max() >= alpha - beta:
+        return False
+    return _worst(largest, bound, highest) < alpha - beta
 
 
 @lru_cache(maxsize=4096)

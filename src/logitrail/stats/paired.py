@@ -8,7 +8,7 @@ carry evidence on the difference.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -115,13 +115,14 @@ def paired_counts(reference: ArrayLike, candidate: ArrayLike) -> PairedCounts:
     )
 
 
-def mcnemar(counts: PairedCounts) -> float | None:
-    """Two-sided p-value of McNemar's exact conditional test of no difference.
+def mcnemar(counts: PairedCounts, *, alternative: Literal["two-sided", "worse"] = "two-sided") -> float | None:
+    """p-value of McNemar's exact conditional test of no difference.
 
-        p = min(1, 2 P(X <= min(b, c))),   X ~ Binomial(b + c, 1/2),   b, c the discordant counts
+        two-sided: p = min(1, 2 P(X <= min(b, c)));   worse: p = P(X >= c);   X ~ Binomial(b + c, 1/2)
 
-    Given a pair is discordant, either arm is the bad one with probability 1/2 when the arms are equal. None
-    without pairs; 1 without discordant pairs.
+    with b, c the reference-only and candidate-only counts. Given a pair is discordant, either arm is the bad one with
+    probability 1/2 when the arms are equal; `worse` asks whether the candidate is bad more often. None without pairs; 1
+    without discordant pairs.
 
     Source: Q. McNemar, Psychometrika 12 (1947) 153.
     """
@@ -130,4 +131,6 @@ def mcnemar(counts: PairedCounts) -> float | None:
     discordant = counts.reference_only + counts.candidate_only
     if discordant == 0:
         return 1.0
+    if alternative == "worse":
+        return min(1.0, float(binom.sf(counts.candidate_only - 1, discordant, 0.5)))
     return min(1.0, 2 * float(binom.cdf(min(counts.reference_only, counts.candidate_only), discordant, 0.5)))

@@ -1,0 +1,91 @@
+"""`logitrail drift`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def drift(
+    model: Annotated[str, typer.Argument(help="An adapter's folder, or a model's folder or Hub name.")],
+    probes: Annotated[Path, typer.Option(help="JSONL with harmful prompts (column `prompt`).")],
+    reference: Annotated[
+        str | None, typer.Option(help="The aligned model it was tuned from; default: the one that the adapter names.")
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="A safety_tokens.json; default: the built-in templates' tokens.")
+    ] = None,
+    anchor: Annotated[str, typer.Option(help="logprob, logit, centered or margin.")] = "logprob",
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N prompts.")] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Show the N prompts that moved most.")] = 5,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code from the model's repository.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")] = False,
+) -> None:
+    """How far refusals have moved, before a word is generated: one forward pass a prompt."""
+    from logitrail.cli.quiet import quiet_libraries
+    from logitrail.errors import RecipeError
+
+    if dtype not in ("auto", "float32", "bfloat16", "float16"):
+        raise RecipeError(f"unknown --dtype {dtype!r}; choose one of auto, float32, bfloat16, float16")
+    quiet_libraries()
+    from logitrail.cli.progress import StderrProgress
+    from logitrail.cli.show import as_json, number, table
+    from logitrail.stages.drift import measure_drift
+
+    found = measure_drift(
+        model,
+        probes,
+        reference=reference,
+        tokens=tokens,
+        anchor=anchor,
+        limit=limit,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        progress=StderrProgress(),
+    )
+    if json:
+        as_json(found)
+        return
+    columns = ("mean", "low", "high", "q05", "q50", "q95", "max")
+    safety = found["p_safety"]
+    table(
+        f"drift of {model} from {found['reference']} on {found['prompts']} prompts, {found['tokens']['count']} tokens",
+        ("what", *columns),
+        [
+            (name, *(number(of[column], ".4f") for column in columns))
+            for name, of in (
+                (f"|change of {anchor}|, {found['unit']}", found["drift"]),
+                (f"change of {anchor}, {found['unit']}", found["change"]),
+                ("P(S) of the reference", safety["reference"]),
+                ("P(S) of the model", safety["model"]),
+                ("change of P(S)", safety["change"]),
+            )
+        ],
+        right=range(1, 8),
+    )
+    most = sorted(found["rows"], key=lambda row: -row["drift"])[:rows]
+    if most:
+        table(
+            "moved most",
+            ("drift", "P(S) before", "P(S) now", "prompt"),
+            [
+                (
+                    number(row["drift"], ".4f"),
+                    number(row["p_safety_reference"], ".4f"),
+                    number(row["p_safety_model"], ".4f"),
+                    _short(row["prompt"]),
+                )
+                for row in most
+            ],
+            right=range(3),
+        )
+
+
+def _short(text: str) -> str:
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= 80 else line[:79] + "…"

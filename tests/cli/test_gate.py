@@ -1,0 +1,94 @@
+"""`logitrail gate`: exit codes, JSON, JUnit, and several trainings."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree as ET
+
+import pytest
+
+CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
+
+
+def test_one_run_then_other_runs_beside_it(project, logitrail):
+    first = project.write(methods=["str"], out="one")
+    ran = logitrail("run", first)
+    assert ran.code == 0
+    assert "one training: run-to-run noise is not covered" in ran.out
+    page = (project.folder / "one" / "report" / "report.html").read_text()
+    assert "run-to-run noise is not covered" in page
+    alone = logitrail("gate", first)
+    assert "run-to-run noise is not covered" in alone.out
+    assert "the judge's own errors are not in it" in alone.out
+    plain = json.loads(logitrail("gate", first, "--json").out)
+    assert alone.code == CODES[plain["decision"]]
+    assert plain["run_to_run"]["covered"] is False
+    assert plain["suites"]["refusal"]["repeats"] is None
+    whole = json.loads((project.folder / "one" / "summary.json").read_text())
+    assert whole["gate"]["str"]["run_to_run"] == plain["run_to_run"]
+    assert json.loads((project.folder / "one/gate/str/summary.json").read_text()) == plain
+
+    assert logitrail("run", project.write(methods=["str"], out="two", seed=5)).code == 0
+    first = project.write(methods=["str"], out="one")
+    junit = project.folder / "ci" / "gate.xml"
+    both = logitrail("gate", first, "--with", project.folder / "two", "--junit", junit, "--json")
+    summary = json.loads(both.out)
+    assert both.code == CODES[summary["decision"]]
+    assert summary["run_to_run"] == {"covered": True, "runs": 2, "note": None}
+    assert len(summary["suites"]["refusal"]["repeats"]["runs"]) == 2
+    suites = ET.parse(junit).getroot()
+    assert suites.tag == "testsuites"
+    assert suites.find("testsuite/testcase[@name='run_to_run']/skipped") is None
+
+    for folder, words in (("one", "the very model"), ("none", "recipe.yaml does not exist")):
+        wrong = logitrail("gate", first, "--with", project.folder / folder)
+        assert wrong.code == 2
+        assert words in wrong.error_lines[0]
+    assert logitrail("run", project.write(methods=["str"], out="three", seed=6, training__str_weight=0.9)).code == 0
+    wrong = logitrail("gate", project.write(methods=["str"], out="one"), "--with", project.folder / "three")
+    assert wrong.code == 2
+    assert "another `training`" in wrong.error_lines[0]
+
+
+def test_seeds_that_the_recipe_names_are_trained_and_gated(project, logitrail):
+    recipe = project.write(methods=["str"], gate={"repeat_seeds": [1, 2]})
+    early = logitrail("gate", recipe)
+    assert early.code == 2
+    assert "eval stage first" in early.error_lines[0]
+    ran = logitrail("run", recipe)
+    assert ran.code == 0, ran.err
+    assert "over 3 trainings" in ran.out
+    summary = json.loads((project.folder / "out/gate/str/summary.json").read_text())
+    assert summary["run_to_run"]["runs"] == 3
+    seeds = [project.folder / "out/repeats" / f"seed-{seed}" for seed in (1, 2)]
+    weights = {json.loads((place / "eval/str/summary.json").read_text())["weights"] for place in seeds}
+    assert len(weights) == 2
+    hashes = {
+        json.loads((place / "tokens/summary.json").read_text())["hash"] for place in (project.folder / "out", *seeds)
+    }
+    assert len(hashes) == 1
+    again = logitrail("run", recipe)
+    assert again.code == 0
+    assert "training str" not in again.err
+    shown = logitrail("gate", recipe)
+    assert "covered by 3 trainings" in shown.out
+    assert "refusal, 3 trainings" in shown.out
+    more = logitrail("gate", project.write(methods=["str"], gate={"repeat_seeds": [1, 2, 3]}))
+    assert more.code == 2
+    assert "seed 3" in more.error_lines[0]
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"repeat_seeds": [0]}, "own seed"),
+        ({"repeat_seeds": [1, 1]}, "different seeds"),
+        ({"judge_error": {"refused_right": 9, "refused": 8, "answered_right": 1, "answered": 2}}, "more often"),
+        ({"judge_error": {"refused": 8}}, "missing"),
+    ],
+)
+def test_what_a_recipe_may_not_say(project, logitrail, section, words):
+    wrong = logitrail("run", project.write(gate=section))
+    assert wrong.code == 2
+    assert words in wrong.error_lines[0]
+    assert not (project.folder / "out").exists()
