@@ -10,6 +10,7 @@ import typer
 
 from logitrail import __version__
 from logitrail.cli.errors import INTERRUPTED, guarded
+from logitrail.cli.judge import app as judge_app
 
 if TYPE_CHECKING:
     from logitrail.stages.context import Context
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(judge_app)
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file (`logitrail init` writes one).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")]
