@@ -35,12 +35,7 @@ def suites_of(recipe: Recipe) -> dict[str, list[Row]]:
         DataError: a file cannot be read as its suite.
     """
     section = recipe.eval
-    for path in (section.harmful, section.harmless):
-        if path is not None and path.name in PUBLISHED and not path.exists():
-            raise DataError(
-                f"there is no file {path}; to use the published set, write it first: "
-                f"`logitrail suites fetch {path.name} --out {path.name}.jsonl`, and name that file"
-            )
+    _no_set_by_name(recipe)
     suites = {"refusal": read_rows(section.harmful, "refusal").rows}
     if section.harmless is not None:
         suites["over_refusal"] = read_rows(section.harmless, "over_refusal").rows
@@ -53,6 +48,16 @@ def suites_of(recipe: Recipe) -> dict[str, list[Row]]:
             suites["refusal"][: attack.limit], attack.kinds, samples=attack.samples, temperature=attack.temperature
         )
     return suites
+
+
+def _no_set_by_name(recipe: Recipe) -> None:
+    """Say how to get a published set that a recipe names as if it were a file."""
+    for path in (recipe.eval.harmful, recipe.eval.harmless):
+        if path is not None and path.name in PUBLISHED and not path.exists():
+            raise DataError(
+                f"there is no file {path}; to use the published set, write it first: "
+                f"`logitrail suites fetch {path.name} --out {path.name}.jsonl`, and name that file"
+            )
 
 
 def _task_rows(recipe: Recipe, path: Path) -> list[Row]:
@@ -101,6 +106,7 @@ def eval_key(context: Context, name: str) -> str:
     """See `Context.key`."""
     section = context.recipe.eval
     data = context.recipe.data
+    _no_set_by_name(context.recipe)
     return context.key(
         "eval",
         model=_model_key(context, name),
@@ -168,14 +174,15 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
 
 def _task_loss(context: Context, loaded: LoadedModel) -> dict[str, Any]:
     recipe = context.recipe
-    if recipe.data.test is None or recipe.eval.task_metric != "loss":
+    data = recipe.data
+    if data.test is None or recipe.eval.task_metric != "loss":
         return {}
     from logitrail.evals.loss import answer_loss
 
-    data = recipe.data
+    limits = [limit for limit in (data.test_limit, recipe.eval.limit) if limit is not None]
     chats = load_chat_rows(
-        recipe.data.test, prompt=data.prompt, response=data.response, system=data.system, limit=data.test_limit
-    )[: recipe.eval.limit]
+        data.test, prompt=data.prompt, response=data.response, system=data.system, limit=min(limits, default=None)
+    )
     with context.progress.meter("held-out loss", len(chats)):
         loss = answer_loss(
             loaded.model,

@@ -16,7 +16,7 @@ SCORERS = ("verdict", "right")
 
 
 def answers_of_log(log: EvalLog | Path | str) -> list[JudgedAnswer]:
-    """The answers of one of our tasks (`logitrail/refusal` and so on), in the log's order.
+    """The answers of one of our tasks (`logitrail/refusal` and so on), in the data set's order.
 
     A sample that failed (a provider's error, a limit) or has no score is not scored, with the reason. With several epochs
     the id says which, and the answers to one prompt are one cluster.
@@ -39,7 +39,9 @@ def answers_of_log(log: EvalLog | Path | str) -> list[JudgedAnswer]:
             f"the log of {log.eval.task} holds no samples (status {log.status}); run it again without --no-log-samples"
         )
     epochs = len({sample.epoch for sample in log.samples})
-    return [_answer(sample, log.eval.task, several=epochs > 1) for sample in log.samples]
+    order = {name: place for place, name in enumerate(log.eval.dataset.sample_ids or [])}
+    samples = sorted(log.samples, key=lambda sample: (sample.epoch, order.get(sample.id, len(order))))
+    return [_answer(sample, log.eval.task, several=epochs > 1) for sample in samples]
 
 
 def _answer(sample: EvalSample, task: str, *, several: bool) -> JudgedAnswer:
