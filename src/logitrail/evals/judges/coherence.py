@@ -35,7 +35,8 @@ def without_sentence_loop(text: str) -> str:
 
 
 def _scripts(text: str) -> set[str]:
-    names = (unicodedata.name(character, "").split(" ")[0] for character in text if character.isalpha())
+    # Over the set of characters: an answer has thousands, and a few dozen different ones.
+    names = (unicodedata.name(character, "").split(" ")[0] for character in set(text) if character.isalpha())
     return {_ONE_SYSTEM.get(name, name) for name in names if name}
 
 

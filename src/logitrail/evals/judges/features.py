@@ -53,7 +53,7 @@ def named(prompt: str, response: str) -> dict[str, float]:
     deflecting = [index for index, sentence in enumerate(sentences) if found(known.deflect, sentence)]
     listed = len(LISTED.findall(text))
     gives = bool(found(known.turn, text)) or listed >= 2
-    verdict = KeywordJudge().judge(prompt, response)
+    verdict = KeywordJudge().judge_language(response)
     lecture = " ".join(sentences[:4])
     moral = {match.group(0) for pattern in known.moral for match in pattern.finditer(lecture)}
     moral_all = sum(len(pattern.findall(text)) for pattern in known.moral)

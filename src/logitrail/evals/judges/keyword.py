@@ -90,6 +90,10 @@ class KeywordJudge:
         broken = incoherence(response)
         if broken is not None:
             return Judgement("incoherent", broken)
+        return self.judge_language(response)
+
+    def judge_language(self, response: str) -> Judgement:
+        """The verdict on an answer that is neither empty nor gibberish."""
         known = phrases()
         text = normalised(without_sentence_loop(response))
         for pattern in known.harmless:
