@@ -16,6 +16,7 @@ from logitrail.evals import (
     evaluate,
     judge,
     read_answers,
+    read_judged,
 )
 from logitrail.evals.attacks import wrappers
 from logitrail.evals.summary import summarise
@@ -130,6 +131,8 @@ def test_several_judges_of_the_same_answers(tiny: Any, suites: Any, tmp_path: Pa
     assert all((tmp_path / file).stat().st_mode & 0o777 == 0o600 for file in files.values())
     assert len({tuple(answer.response for answer in answers) for answers in read.values()}) == 1
     assert {answer.reason for answer in read["provider/x y"]} == {"noted"}
+    assert read_judged(tmp_path, [one.name for one in judges]) == read
+    assert read_judged(tmp_path, ["keyword"]) == read["keyword"]
     single = evaluate(*tiny, suites, judge=judges[0], answers_path=tmp_path / "single.jsonl", max_new_tokens=6)
     assert (tmp_path / "single.jsonl").read_bytes() == (tmp_path / "answers.jsonl").read_bytes()
     assert single.suites == summary.suites == summary.judges["keyword"]

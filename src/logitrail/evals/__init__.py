@@ -1,6 +1,6 @@
 """Suites, judges, running them, and the gate. Light to import: torch loads when a model is evaluated."""
 
-from logitrail.evals.answers import JudgedAnswer, answers_files, read_answers
+from logitrail.evals.answers import JudgedAnswer, answers_files, read_answers, read_judged
 from logitrail.evals.attacks import ATTACKS, AttackKind, attack_rows
 from logitrail.evals.gate import DEFAULT_MARGINS, GateResult, SuiteGate, gate, paired_outcomes
 from logitrail.evals.judges import JUDGES, Judge, Judgement, judge
@@ -33,6 +33,7 @@ __all__ = [
     "judge",
     "paired_outcomes",
     "read_answers",
+    "read_judged",
     "read_rows",
     "summarise",
 ]

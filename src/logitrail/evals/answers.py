@@ -94,3 +94,13 @@ def read_answers(path: Path) -> list[JudgedAnswer]:
         return [JudgedAnswer.from_dict(row) for row in rows]
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
+
+
+def read_judged(folder: Path, judges: Sequence[str]) -> list[JudgedAnswer] | dict[str, list[JudgedAnswer]]:
+    """What the eval stage left in `folder`: one judge's answers, or of several each one's by name, as `gate` takes them.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    read = {name: read_answers(folder / file) for name, file in answers_files(judges).items()}
+    return read if len(read) > 1 else next(iter(read.values()))
