@@ -11,6 +11,8 @@ import typer
 from logitrail import __version__
 from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded
+from logitrail.cli.judge import app as judge_app
+from logitrail.cli.suites import app as suites_app
 
 if TYPE_CHECKING:
     from logitrail.stages.context import Context
@@ -23,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(judge_app)
+app.add_typer(suites_app)
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file (`logitrail init` writes one).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")]

@@ -26,6 +26,7 @@ _PATHS = (
     ("tokens", "mine", "harmless"),
     ("eval", "harmful"),
     ("eval", "harmless"),
+    ("eval", "standard_tasks_path"),
 )
 
 

@@ -75,19 +75,49 @@ class LoraSection(Section):
     use_rslora: bool = Field(False, description="Rank-stabilised scale.")
 
 
+class AttackSection(Section):
+    """Harmful prompts behind wrappers: refusals must be more than a few tokens deep, and direct prompts saturate."""
+
+    kinds: tuple[Literal["prefill", "role_play", "template", "sample"], ...] = Field(
+        ("prefill", "role_play", "template", "sample"), min_length=1, description="Which attacks."
+    )
+    samples: int = Field(4, ge=1, description="Draws of each plain prompt, for `sample`.")
+    temperature: float = Field(1.0, gt=0, description="Of those draws; all else is greedy.")
+    limit: int | None = Field(None, ge=1, description="Use only the first N harmful prompts.")
+
+
 class EvalSection(Section):
     """What every model is measured on: the starting policy and each trained one."""
 
     harmful: Path = Field(description="JSONL with harmful prompts that nothing else used (column `prompt`).")
     harmless: Path | None = Field(None, description="JSONL with harmless look-alike prompts.")
-    task_metric: Literal["exact", "numeric", "none"] = Field(
-        "exact", description="How an answer to a held-out task row is right; `none` leaves task accuracy out."
+    attack: AttackSection | None = Field(None, description="Ask the harmful prompts behind wrappers too.")
+    task_metric: Literal["exact", "numeric", "loss", "none"] = Field(
+        "exact",
+        description="How an answer to a held-out task row is right; `loss`: no answers, the right one's loss a token; "
+        "`none` leaves the task out.",
     )
-    judge: str = Field("keyword", description="Who says whether an answer refuses.")
+    judge: str = Field("classifier", description="Who says whether an answer refuses (`logitrail judge list`).")
+    judges: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Several of them, in place of `judge`; rates are the first one's."
+    )
+    standard_tasks: tuple[str, ...] = Field((), description="Tasks of lm-eval by name, such as gsm8k or mmlu.")
+    standard_tasks_path: Path | None = Field(None, description="Folder with your own lm-eval tasks (YAML).")
     max_new_tokens: int = Field(64, ge=1, description="Longest answer to a safety prompt.")
     task_max_new_tokens: int = Field(64, ge=1, description="Longest answer to a task row.")
     batch_size: int = Field(32, ge=1, description="Prompts generated at once.")
     limit: int | None = Field(None, ge=1, description="Use only the first N rows of each suite.")
+
+    @field_validator("judges")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and len(set(value)) != len(value):
+            raise ValueError(f"a judge stands twice in {list(value)}; name each once")
+        return value
+
+    def judge_names(self) -> tuple[str, ...]:
+        """Everyone who judges; the first one's verdicts make the rates."""
+        return (self.judge,) if self.judges is None else self.judges
 
 
 class JudgeErrorSection(Section):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +17,11 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 @dataclass(frozen=True)
 class JudgedAnswer:
-    """A model's answer to one row, with its verdict; `correct` and `reference_answer` only for `utility`."""
+    """A model's answer to one row, with its verdict.
+
+    `correct` and `reference_answer` only for `utility`; `cluster` only where several rows ask the same (`attack`):
+    then it is the id of what they ask, and the rows are no independent evidence.
+    """
 
     suite: str
     id: str
@@ -27,6 +32,7 @@ class JudgedAnswer:
     reason: str
     correct: bool | None = None
     reference_answer: str | None = None
+    cluster: str | None = None
 
     @property
     def scored(self) -> bool:
@@ -39,8 +45,11 @@ class JudgedAnswer:
         return self.verdict in ("refused", "partial")
 
     def as_dict(self) -> dict[str, Any]:
-        """The line's object."""
-        return asdict(self)
+        """The line's object; without a cluster, without that key."""
+        values = asdict(self)
+        if self.cluster is None:
+            del values["cluster"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JudgedAnswer:
@@ -49,7 +58,7 @@ class JudgedAnswer:
         Raises:
             ArtifactError: a field is missing or the verdict is none.
         """
-        names = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls) if field.name != "cluster"]
         missing = [name for name in names if name not in values]
         if missing:
             raise ArtifactError(f"an answer lacks {', '.join(missing)}; run the eval stage again")
@@ -57,7 +66,16 @@ class JudgedAnswer:
             raise ArtifactError(
                 f"the verdict {values['verdict']!r} is none of {', '.join(VERDICTS)}; run the eval stage again"
             )
-        return cls(**{name: values[name] for name in names})
+        return cls(**{name: values[name] for name in names}, cluster=values.get("cluster"))
+
+
+def answers_files(judges: Sequence[str]) -> dict[str, str]:
+    """The file of each judge's answers in a folder: `answers.jsonl` is the first one's."""
+    names = {}
+    for number, name in enumerate(judges):
+        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
+        names[name] = f"answers.{number}-{slug}.jsonl" if number else "answers.jsonl"
+    return names
 
 
 def read_answers(path: Path) -> list[JudgedAnswer]:
@@ -76,3 +94,13 @@ def read_answers(path: Path) -> list[JudgedAnswer]:
         return [JudgedAnswer.from_dict(row) for row in rows]
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
+
+
+def read_judged(folder: Path, judges: Sequence[str]) -> list[JudgedAnswer] | dict[str, list[JudgedAnswer]]:
+    """What the eval stage left in `folder`: one judge's answers, or of several each one's by name, as `gate` takes them.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    read = {name: read_answers(folder / file) for name, file in answers_files(judges).items()}
+    return read if len(read) > 1 else next(iter(read.values()))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from logitrail.artifacts import sha256_of_json, write_jsonl
-from logitrail.errors import DataError
-from logitrail.evals.answers import JudgedAnswer
-from logitrail.evals.judges import Judge, Judgement
+from logitrail.artifacts import sha256_of, sha256_of_json, write_jsonl
+from logitrail.errors import DataError, RecipeError
+from logitrail.evals.answers import JudgedAnswer, answers_files
+from logitrail.evals.judges import EMPTY, Judge, Judgement, judge_all
 from logitrail.evals.progress import ProgressFile
 from logitrail.evals.scoring import SCORERS, Scoring, last_number
 from logitrail.evals.suites import Row, require_suite
@@ -19,7 +18,7 @@ from logitrail.evals.summary import EvaluationSummary, summarise
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_VERSION = 1
+_VERSION = 2
 Batch = list[tuple[str, Row]]
 
 
@@ -54,7 +53,7 @@ def check_rows(suites: Mapping[str, Sequence[Row]], scoring: Scoring) -> None:
 def plan_batches(
     tokenizer: PreTrainedTokenizerBase, suites: Mapping[str, Sequence[Row]], batch_size: int
 ) -> list[Batch]:
-    """Every row in a batch of its suite, shortest context first.
+    """Every row in a batch of its suite, shortest context first; one prefill and one temperature a batch.
 
     The plan depends on the rows alone, never on what is done: padding and thus the last bits of the logits
     are then the same in a resumed run, and one suite's answers do not change when another is added.
@@ -65,34 +64,48 @@ def plan_batches(
         raise DataError(f"batch_size is {batch_size}; it must be at least 1")
     batches: list[Batch] = []
     for suite, rows in suites.items():
-        lengths = [len(generation_ids(tokenizer, row.prompt)) for row in rows]
-        order = sorted(range(len(rows)), key=lambda index: (lengths[index], index))
-        batches += [
-            [(suite, rows[index]) for index in order[start : start + batch_size]]
-            for start in range(0, len(order), batch_size)
-        ]
+        alike: dict[tuple[str, float], list[Row]] = {}
+        for row in rows:
+            alike.setdefault((row.prefill, row.temperature), []).append(row)
+        for (prefill, _), group in alike.items():
+            lengths = [len(generation_ids(tokenizer, row.prompt, prefill=prefill)) for row in group]
+            order = [index for _, index in sorted(zip(lengths, range(len(group)), strict=True))]
+            batches += [
+                [(suite, group[index]) for index in order[start : start + batch_size]]
+                for start in range(0, len(order), batch_size)
+            ]
     return batches
 
 
-def judged(suite: str, row: Row, response: str, judge: Judge, scoring: Scoring) -> JudgedAnswer:
-    """`response` with its verdict, and for `utility` whether it is right. A judge that fails leaves it not
-    scored.
-    """
-    try:
-        verdict = judge.judge(row.prompt, response)
-    except Exception as error:  # a judge may be a service: its failure is a fact about this row, not the run's end
-        verdict = Judgement("not_scored", f"the judge failed: {type(error).__name__}: {error}")
+def verdicts_on(judge: Judge, batch: Batch, responses: Sequence[str]) -> list[Judgement]:
+    """A judge's verdicts on a batch's answers; those that are empty, or that it cannot judge, are not scored."""
+    suites = getattr(judge, "suites", None)
+    given: dict[int, Judgement] = {}
+    for index, ((suite, _), response) in enumerate(zip(batch, responses, strict=True)):
+        if not response.strip():
+            given[index] = EMPTY
+        elif suites is not None and suite != "utility" and suite not in suites:
+            given[index] = Judgement("not_scored", f"{judge.name} says nothing about the suite {suite}")
+    asked = [index for index in range(len(batch)) if index not in given]
+    pairs = [(batch[index][1].question, batch[index][1].prefill + responses[index]) for index in asked]
+    given.update(zip(asked, judge_all(judge, pairs), strict=True))
+    return [given[index] for index in range(len(batch))]
+
+
+def judged(suite: str, row: Row, response: str, verdict: Judgement, scoring: Scoring) -> JudgedAnswer:
+    """`response` (behind its prefill) with its verdict, and for `utility` whether it is right."""
     correct = SCORERS[scoring](response, row.answer) if suite == "utility" and row.answer is not None else None
     return JudgedAnswer(
         suite=suite,
         id=row.id,
         category=row.category,
         prompt=row.prompt,
-        response=response,
+        response=row.prefill + response,
         verdict=verdict.verdict,
         reason=verdict.reason,
         correct=correct,
         reference_answer=row.answer if suite == "utility" else None,
+        cluster=row.cluster,
     )
 
 
@@ -109,12 +122,17 @@ def model_fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     )
 
 
+def batch_seed(seed: int, batch: Batch) -> int:
+    """Of a batch's own rows: a draw is the same whatever else is evaluated, and no two batches draw alike."""
+    return int(sha256_of(str(seed), *(f"{suite}/{row.id}" for suite, row in batch))[:8], 16)
+
+
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     suites: Mapping[str, Sequence[Row]],
     *,
-    judge: Judge,
+    judge: Judge | Sequence[Judge],
     answers_path: Path,
     max_new_tokens: int | Mapping[str, int] = 64,
     batch_size: int = 16,
@@ -123,15 +141,17 @@ def evaluate(
     fingerprint: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationSummary:
-    """Answer every row greedily, judge the answers, write them to `answers_path`, and return the rates.
+    """Answer every row, judge the answers, write them to `answers_path`, and return the rates.
 
-    Finished batches go to `answers_path` + `.partial`, on disk before the next begins; the same call after a
-    kill goes on behind the last of them and ends with the same bytes. The partial file is thrown away when
-    rows, settings, judge or model differ, and deleted when `answers_path` is written. Both files are private
-    (0600).
+    Greedy, and at a row's own temperature where it has one. Finished batches go to `answers_path` + `.partial`, on disk
+    before the next begins; the same call after a kill goes on behind the last of them and ends with the same bytes. The
+    partial file is thrown away when rows, settings, judges or model differ, and deleted when `answers_path` is written.
+    All files are private (0600).
 
     Args:
         suites: each suite's rows; ids distinct within a suite.
+        judge: one, or several that judge the same answers: the first one's verdicts go to `answers_path`, each other's
+            beside it (`answers_files`).
         max_new_tokens: the longest answer, for all suites or by suite.
         scoring: how `utility` answers are compared.
         fingerprint: a name that changes with the weights and the tokenizer; by default their hashes, one pass
@@ -146,13 +166,17 @@ def evaluate(
     from logitrail.models.generation import generate
 
     check_rows(suites, scoring)
+    judges = list(judge) if isinstance(judge, Sequence) else [judge]
+    names = [one.name for one in judges]
+    if not names or len(set(names)) != len(names):
+        raise RecipeError(f"the judges are {names}; name at least one, and each once")
     batches = plan_batches(tokenizer, suites, batch_size)
     longest = {suite: max_new_tokens if isinstance(max_new_tokens, int) else max_new_tokens[suite] for suite in suites}
     key = sha256_of_json(
         {
             "version": _VERSION,
-            "suites": {suite: [asdict(row) for row in rows] for suite, rows in suites.items()},
-            "judge": judge.name,
+            "suites": {suite: [row.as_dict() for row in rows] for suite, rows in suites.items()},
+            "judges": names,
             "max_new_tokens": longest,
             "batch_size": batch_size,
             "seed": seed,
@@ -162,35 +186,57 @@ def evaluate(
     )
     total = sum(len(batch) for batch in batches)
     report = on_progress or (lambda done, total: None)
+    files = [answers_path.with_name(name) for name in answers_files(names).values()]
+    files[0] = answers_path
     with ProgressFile(answers_path.with_name(answers_path.name + ".partial"), key) as progress:
         done = sum(len(answers) for answers in progress.batches.values())
         report(done, total)
         for number, batch in enumerate(batches):
             if number in progress.batches:
                 continue
+            first_suite, first = batch[0]
             texts = generate(
                 model,
                 tokenizer,
                 [row.prompt for _, row in batch],
-                max_new_tokens=longest[batch[0][0]],
+                max_new_tokens=longest[first_suite],
                 batch_size=len(batch),
-                seed=seed,
+                temperature=first.temperature,
+                seed=batch_seed(seed, batch),
+                prefill=first.prefill,
             )
+            responses = [answer.text for answer in texts]
+            given = [verdicts_on(one, batch, responses) for one in judges]
             progress.add(
                 number,
                 [
-                    judged(suite, row, answer.text, judge, scoring).as_dict()
-                    for (suite, row), answer in zip(batch, texts, strict=True)
+                    {
+                        **judged(suite, row, response, verdicts[0], scoring).as_dict(),
+                        **({"others": [[v.verdict, v.reason] for v in verdicts[1:]]} if len(judges) > 1 else {}),
+                    }
+                    for (suite, row), response, *verdicts in zip(batch, responses, *given, strict=True)
                 ],
             )
             done += len(batch)
             report(done, total)
-        found = {
-            (answer["suite"], answer["id"]): JudgedAnswer.from_dict(answer)
-            for answers in progress.batches.values()
-            for answer in answers
-        }
+        found = {(answer["suite"], answer["id"]): answer for answers in progress.batches.values() for answer in answers}
         ordered = [found[suite, row.id] for suite, rows in suites.items() for row in rows]
-        write_jsonl(answers_path, (answer.as_dict() for answer in ordered), private=True)
+        by_judge = [
+            [JudgedAnswer.from_dict(_as_judged(values, index)) for values in ordered] for index in range(len(judges))
+        ]
+        for path, answers in reversed(list(zip(files, by_judge, strict=True))):
+            write_jsonl(path, (answer.as_dict() for answer in answers), private=True)
         progress.remove()
-    return summarise(ordered, judge=judge.name, scoring=scoring)
+    each = {
+        name: summarise(answers, judge=name, scoring=scoring).suites
+        for name, answers in zip(names, by_judge, strict=True)
+    }
+    return EvaluationSummary(each[names[0]], each if len(names) > 1 else {})
+
+
+def _as_judged(values: Mapping[str, Any], judge: int) -> dict[str, Any]:
+    """A progress line's answer with the verdict of the judge of that number."""
+    if judge == 0:
+        return dict(values)
+    verdict, reason = values["others"][judge - 1]
+    return {**values, "verdict": verdict, "reason": reason}

@@ -1,17 +1,17 @@
-"""The three suites, and their rows from a user's JSONL file."""
+"""The suites, and their rows from a user's JSONL file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from logitrail.artifacts import read_jsonl, sha256_of
 from logitrail.errors import DataError
 
-Suite = Literal["refusal", "over_refusal", "utility"]
-"""Harmful prompts; harmless prompts that look harmful; held-out rows of the task."""
+Suite = Literal["refusal", "over_refusal", "utility", "attack"]
+"""Harmful prompts; harmless prompts that look harmful; held-out rows of the task; harmful prompts behind wrappers."""
 
 SUITES: tuple[Suite, ...] = get_args(Suite)
 
@@ -25,12 +25,29 @@ class Row:
         prompt: one user turn.
         category: what `by_category` groups by.
         answer: the right answer, for `utility`.
+        prefill: the first words of the answer, put into the model's mouth.
+        temperature: of sampling; 0 is greedy.
+        cluster: of several rows that ask the same, the id of what they ask: no independent evidence.
+        asked: what is asked behind a wrapper, which is what a judge is shown; by default the prompt.
     """
 
     id: str
     prompt: str
     category: str | None = None
     answer: str | None = None
+    prefill: str = ""
+    temperature: float = 0.0
+    cluster: str | None = None
+    asked: str | None = None
+
+    @property
+    def question(self) -> str:
+        """What a judge is shown as the prompt."""
+        return self.prompt if self.asked is None else self.asked
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that an answer depends on."""
+        return asdict(self)
 
 
 class ReadRows(NamedTuple):

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from logitrail.artifacts import sha256_of
 from logitrail.config import Recipe
 from logitrail.errors import ArtifactError, DataError
-from logitrail.evals import Row, evaluate, gate, judge, read_answers, read_rows
+from logitrail.evals import Row, answers_files, attack_rows, evaluate, gate, judge, read_judged, read_rows
+from logitrail.evals.published import PUBLISHED
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import LoadedModel, load_model
 from logitrail.stages.context import Context
@@ -35,12 +37,29 @@ def suites_of(recipe: Recipe) -> dict[str, list[Row]]:
         DataError: a file cannot be read as its suite.
     """
     section = recipe.eval
+    _no_set_by_name(recipe)
     suites = {"refusal": read_rows(section.harmful, "refusal").rows}
     if section.harmless is not None:
         suites["over_refusal"] = read_rows(section.harmless, "over_refusal").rows
-    if recipe.data.test is not None and section.task_metric != "none":
+    if recipe.data.test is not None and section.task_metric in ("exact", "numeric"):
         suites["utility"] = _task_rows(recipe, recipe.data.test)
-    return {name: rows[: section.limit] for name, rows in suites.items()}
+    suites = {name: rows[: section.limit] for name, rows in suites.items()}
+    if section.attack is not None:
+        attack = section.attack
+        suites["attack"] = attack_rows(
+            suites["refusal"][: attack.limit], attack.kinds, samples=attack.samples, temperature=attack.temperature
+        )
+    return suites
+
+
+def _no_set_by_name(recipe: Recipe) -> None:
+    """Say how to get a published set that a recipe names as if it were a file."""
+    for path in (recipe.eval.harmful, recipe.eval.harmless):
+        if path is not None and path.name in PUBLISHED and not path.exists():
+            raise DataError(
+                f"there is no file {path}; to use the published set, write it first: "
+                f"`logitrail suites fetch {path.name} --out {path.name}.jsonl`, and name that file"
+            )
 
 
 def _task_rows(recipe: Recipe, path: Path) -> list[Row]:
@@ -89,14 +108,23 @@ def eval_key(context: Context, name: str) -> str:
     """See `Context.key`."""
     section = context.recipe.eval
     data = context.recipe.data
+    _no_set_by_name(context.recipe)
     return context.key(
         "eval",
         model=_model_key(context, name),
-        settings=section.model_dump(mode="json", exclude={"harmful", "harmless"}),
+        settings=section.model_dump(mode="json", exclude={"harmful", "harmless", "standard_tasks_path"}),
         columns=data.model_dump(mode="json", exclude={"train", "test", "limit"}),
         files=[context.file_hash(path) for path in (section.harmful, section.harmless, data.test)],
+        standard=_tree_hash(section.standard_tasks_path),
         seed=context.recipe.seed,
     )
+
+
+def _tree_hash(folder: Path | None) -> str | None:
+    if folder is None:
+        return None
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return sha256_of(*(part for path in files for part in (str(path.relative_to(folder)), path.read_bytes())))
 
 
 def evaluation(context: Context, name: str) -> dict[str, Any]:
@@ -106,7 +134,7 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         suites = suites_of(context.recipe)
-        referee = judge(section.judge)
+        referees = [judge(one) for one in section.judge_names()]
         loaded = load_named(context, name)
         with context.progress.meter(f"evaluating {name}", sum(map(len, suites.values()))) as meter:
             shown = 0
@@ -120,22 +148,70 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
                 loaded.model,
                 loaded.tokenizer,
                 suites,
-                judge=referee,
+                judge=referees,
                 answers_path=folder / _ANSWERS,
                 max_new_tokens={
                     "refusal": section.max_new_tokens,
                     "over_refusal": section.max_new_tokens,
                     "utility": section.task_max_new_tokens,
+                    "attack": section.max_new_tokens,
                 },
                 batch_size=section.batch_size,
                 seed=context.recipe.seed,
-                scoring="exact" if section.task_metric == "none" else section.task_metric,
+                scoring="numeric" if section.task_metric == "numeric" else "exact",
                 on_progress=advance,
             )
-        return {"model": name, "weights": weights_fingerprint(loaded.model), **summary.as_dict()}
+        return {
+            "model": name,
+            "weights": weights_fingerprint(loaded.model),
+            **summary.as_dict(),
+            **_task_loss(context, loaded),
+            **_standard(context, loaded),
+        }
 
-    summary, _ = run_stage(folder, "eval", eval_key(context, name), work, seeds=context.seeds, outputs=(_ANSWERS,))
+    files = tuple(answers_files(section.judge_names()).values())
+    summary, _ = run_stage(folder, "eval", eval_key(context, name), work, seeds=context.seeds, outputs=files)
     return summary
+
+
+def _task_loss(context: Context, loaded: LoadedModel) -> dict[str, Any]:
+    recipe = context.recipe
+    data = recipe.data
+    if data.test is None or recipe.eval.task_metric != "loss":
+        return {}
+    from logitrail.evals.loss import answer_loss
+
+    limits = [limit for limit in (data.test_limit, recipe.eval.limit) if limit is not None]
+    chats = load_chat_rows(
+        data.test, prompt=data.prompt, response=data.response, system=data.system, limit=min(limits, default=None)
+    )
+    with context.progress.meter("held-out loss", len(chats)):
+        loss = answer_loss(
+            loaded.model,
+            loaded.tokenizer,
+            [(chat["prompt"], chat["completion"][0]["content"]) for chat in chats],
+            batch_size=recipe.eval.batch_size,
+        )
+    return {"task_loss": loss.as_dict()}
+
+
+def _standard(context: Context, loaded: LoadedModel) -> dict[str, Any]:
+    section = context.recipe.eval
+    if not section.standard_tasks:
+        return {}
+    from logitrail.evals.standard import standard_tasks
+
+    with context.progress.meter("standard tasks", None):
+        results = standard_tasks(
+            loaded.model,
+            loaded.tokenizer,
+            section.standard_tasks,
+            path=section.standard_tasks_path,
+            batch_size=section.batch_size,
+            limit=section.limit,
+            seed=context.recipe.seed,
+        )
+    return {"standard_tasks": results}
 
 
 def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[str, Any]:
@@ -148,6 +224,7 @@ def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[s
 
     folder = context.out / "gate" / name
     section = context.recipe.gate
+    judges = context.recipe.eval.judge_names()
     for model in (BASE, name):
         if finished(context.out / "eval" / model, eval_key(context, model)) is None:
             raise ArtifactError(
@@ -161,15 +238,16 @@ def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[s
         settings=section.model_dump(mode="json"),
         repeats=repeat_keys(context, name),
         others=[
-            context.file_hash(other / "eval" / name / _ANSWERS)
+            context.file_hash(path)
             for other in others
-            if (other / "eval" / name / _ANSWERS).exists()
+            for file in answers_files(judges).values()
+            if (path := other / "eval" / name / file).exists()
         ],
     )
 
     def work() -> dict[str, Any]:
-        reference = read_answers(context.out / "eval" / BASE / _ANSWERS)
-        candidate = read_answers(context.out / "eval" / name / _ANSWERS)
+        reference = read_judged(context.out / "eval" / BASE, judges)
+        candidate = read_judged(context.out / "eval" / name, judges)
         measured = suites_of(context.recipe)
         labels = section.judge_error
         result = gate(

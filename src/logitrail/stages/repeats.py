@@ -10,14 +10,13 @@ import yaml
 
 from logitrail.artifacts import read_json
 from logitrail.errors import ArtifactError, RecipeError
-from logitrail.evals import JudgedAnswer, read_answers
+from logitrail.evals import JudgedAnswer, read_judged
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, eval_key, evaluation
 from logitrail.stages.folder import SUMMARY, finished
 from logitrail.stages.tokens import FILE, tokens
 from logitrail.stages.train import cache, train
 
-_ANSWERS = "answers.jsonl"
 _SAME = ("lora", "training", "model.adapter", "data.prompt", "data.response", "data.system", "data.limit")
 
 
@@ -67,7 +66,9 @@ def repeat_keys(context: Context, name: str) -> list[str]:
     return [eval_key(repeat, name) for repeat in repeat_contexts(context)]
 
 
-def repeated_answers(context: Context, name: str, others: Sequence[Path]) -> list[list[JudgedAnswer]]:
+def repeated_answers(
+    context: Context, name: str, others: Sequence[Path]
+) -> list[list[JudgedAnswer] | dict[str, list[JudgedAnswer]]]:
     """That method's answers in every further training: those of `gate.repeat_seeds`, then those in `others`.
 
     Raises:
@@ -100,7 +101,8 @@ def repeated_answers(context: Context, name: str, others: Sequence[Path]) -> lis
                 "train with another seed"
             )
         weights[mine] = folder
-    return [read_answers(folder / "eval" / name / _ANSWERS) for folder in (*folders, *others)]
+    judges = context.recipe.eval.judge_names()
+    return [read_judged(folder / "eval" / name, judges) for folder in (*folders, *others)]
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def run(context: Context, *, report: bool = True) -> dict[str, Any]:
     recipe = context.recipe
     for name in recipe.methods:
         method_config(context, name)
-    judge(recipe.eval.judge)
+    for name in recipe.eval.judge_names():
+        judge(name)
     suites_of(recipe)
     load_training_rows(context)
     repeat_contexts(context)

@@ -99,7 +99,7 @@ class DriftMonitor(TrainerCallback):
         self._tokens.check(tokenizer)
         head = SafetyHead(model, [*self._tokens.ids, *self._compliance])
         self._probes = Probes(
-            self._prompts, tokenizer, model, head, anchor=self._anchor, compliance=len(self._compliance)
+            self._prompts, (), tokenizer, model, head, anchor=self._anchor, compliance=len(self._compliance), seed=0
         )
 
     def on_init_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:
@@ -119,7 +119,7 @@ class DriftMonitor(TrainerCallback):
         if step % self.every and step != state.max_steps:
             return
         assert self._probes is not None  # on_train_begin has seen to it
-        found = Drift(step, self._probes.drift(known["model"]))
+        found = Drift(step, float(self._probes.drift(known["model"])))
         if not math.isfinite(found.drift):
             raise NumericalError(f"the drift after step {step} is {found.drift}; lower the learning rate")
         self.history.append(found)

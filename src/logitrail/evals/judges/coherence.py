@@ -35,19 +35,18 @@ def without_sentence_loop(text: str) -> str:
 
 
 def _scripts(text: str) -> set[str]:
-    names = (unicodedata.name(character, "").split(" ")[0] for character in text if character.isalpha())
+    # Over the set of characters: an answer has thousands, and a few dozen different ones.
+    names = (unicodedata.name(character, "").split(" ")[0] for character in set(text) if character.isalpha())
     return {_ONE_SYSTEM.get(name, name) for name in names if name}
 
 
 def incoherence(response: str) -> str | None:
-    """Why `response` is not language, or None.
+    """Why `response`, which is not empty, is not language, or None.
 
-    Empty; hardly a letter or digit; words or characters in a loop over half of it; writing systems mixed as
+    Hardly a letter or digit; words or characters in a loop over half of it; writing systems mixed as
     no language mixes them; long words without vowels; next to no distinct words. Fluent nonsense passes: no
     list of rules finds it.
     """
-    if not response.strip():
-        return "empty answer"
     solid = [character for character in response if not character.isspace()]
     meaning = sum(unicodedata.category(character)[0] in "LMN" for character in solid)
     if meaning == 0 or (len(solid) >= 20 and meaning < 0.4 * len(solid)):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from logitrail.types import Verdict
 
@@ -16,11 +17,16 @@ class Judgement:
     reason: str
 
 
+EMPTY = Judgement("not_scored", "empty answer")
+"""Of an answer without a word: neither a refusal nor an answer, and no evidence for either."""
+
+
 class Judge(Protocol):
     """Decides whether one answer refuses its prompt.
 
-    A judge that cannot reach a verdict (a service that is down, a timeout) returns `not_scored` with the
-    reason; it raises only on misuse.
+    A judge that cannot reach a verdict (a service that is down, a timeout, an empty answer) returns `not_scored` with
+    the reason; it raises only on misuse. One that judges many answers better together has `judge_many` too
+    (`ManyJudge`); one whose verdict means nothing for some suites names the others in `suites`.
     """
 
     @property
@@ -31,3 +37,32 @@ class Judge(Protocol):
     def judge(self, prompt: str, response: str) -> Judgement:
         """The verdict on `response` as an answer to `prompt`."""
         ...
+
+
+@runtime_checkable
+class ManyJudge(Protocol):
+    """A judge that takes many answers at once: a service asked in parallel, a model run in batches."""
+
+    def judge_many(self, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
+        """One verdict a (prompt, response) pair, in order."""
+        ...
+
+
+def judge_all(judge: Judge, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
+    """Every pair's verdict, in order; what a judge raises is a fact about those answers, not the end of a run."""
+    if isinstance(judge, ManyJudge):
+        try:
+            return judge.judge_many(pairs)
+        except Exception as error:
+            return [_failed(error)] * len(pairs)
+    verdicts = []
+    for prompt, response in pairs:
+        try:
+            verdicts.append(judge.judge(prompt, response))
+        except Exception as error:
+            verdicts.append(_failed(error))
+    return verdicts
+
+
+def _failed(error: Exception) -> Judgement:
+    return Judgement("not_scored", f"the judge failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
