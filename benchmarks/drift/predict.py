@@ -144,7 +144,7 @@ def page(found: dict[str, Any]) -> str:
         cells = []
         for keep in groups.values():
             if np.ptp(refusal[keep]) == 0 or keep.sum() < 5:
-                cells.append("not defined")
+                cells.append("too few runs")
                 continue
             value, low, high = correlation(drift[keep], refusal[keep], rng)
             cells.append(f"{value:+.2f} [{low:+.2f}, {high:+.2f}]")
