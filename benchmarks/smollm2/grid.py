@@ -69,7 +69,7 @@ class Cell:
 
 
 WEIGHTS = {
-    "logit": (0.03, 0.1, 0.3),
+    "logit": (0.01, 0.03, 0.1),
     "logprob": (0.01, 0.03, 0.1),
     "centered": (0.03, 0.1, 0.3),
     "margin": (0.03, 0.1, 0.3),
@@ -78,12 +78,15 @@ POSITIONS = ("labels", "first:8")
 
 
 def cells() -> list[Cell]:
-    """The whole grid: the baseline first, then the middle lambda of every anchor, then the rest."""
+    """The whole grid: the baseline first, then the middle lambda of every anchor, then the rest.
+
+    The first positions alone are tried at the middle lambda.
+    """
     grid = [
         (abs(index - 1), POSITIONS.index(positions), Cell("str", anchor, weight, positions))
         for anchor, weights in WEIGHTS.items()
         for index, weight in enumerate(weights)
-        for positions in POSITIONS
+        for positions in POSITIONS[: 2 if index == 1 else 1]
     ]
     return [Cell("sft"), *(cell for *_, cell in sorted(grid, key=lambda entry: entry[:2]))]
 
