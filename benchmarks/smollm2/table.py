@@ -4,6 +4,7 @@
 
 Reads `work/align/summary.json` and, of every cell, `work/{grid,test}/NAME/summary.json` with the record that
 `grid.py` left in `work/recipes/`. The chosen cell of each anchor is picked on the development folds alone.
+`work/trial/NAME/summary.json` are runs of other settings, made from `gsm8k.yaml` by hand before the grid.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def cell_row(kind: str, folder: Path) -> Row | None:
     gate = summary["gate"][method]
     return {
         "cell": folder.name,
-        "folds": "dev" if kind == "grid" else "test",
+        "folds": "test" if kind == "test" else "dev",
         "method": method,
         "anchor": training["str_anchor"] if is_str else None,
         "lambda": training["str_weight"] if is_str else 0.0,
@@ -56,6 +57,8 @@ def cell_row(kind: str, folder: Path) -> Row | None:
         "steps": model["train"]["steps"],
         "train_seconds": model["train"]["seconds"],
         "learning_rate": training["learning_rate"],
+        "schedule": training["lr_scheduler_type"],
+        "rows_a_step": training["per_device_train_batch_size"] * training.get("gradient_accumulation_steps", 1),
         "seed": summary["seeds"]["training"],
         "commit": ran.get("commit"),
         "uncommitted": ran.get("uncommitted"),
@@ -106,7 +109,7 @@ def shown_rate(rate: Row, *, n: bool = False) -> str:
     return f"{text} of {rate['n']}" if n else text
 
 
-def markdown(rows: list[Row], align: Row | None, chosen: dict[str, str]) -> str:
+def markdown(rows: list[Row], trials: list[Row], align: Row | None, chosen: dict[str, str]) -> str:
     """The page."""
     lines = [
         "# SmolLM2-135M-Instruct, aligned, then LoRA on GSM8K",
@@ -153,6 +156,20 @@ def markdown(rows: list[Row], align: Row | None, chosen: dict[str, str]) -> str:
                 f"{'yes' if keeps(row) else 'no'} |"
             )
         lines.append("")
+    if trials:
+        lines += [
+            "## Settings tried before the grid (development folds)",
+            "",
+            "| run | lambda | learning rate | schedule | steps x rows | harmful refused | harmless refused | loss |",
+            "|---|---|---|---|---|---|---|---|",
+            *(
+                f"| {row['cell']} | {row['lambda']:g} | {row['learning_rate']:g} | {row['schedule']} | "
+                f"{row['steps']} x {row['rows_a_step']} | {shown_rate(row['refusal'])} | "
+                f"{shown_rate(row['over_refusal'])} | {row['held_out_loss']:.4f} |"
+                for row in trials
+            ),
+            "",
+        ]
     if rows:
         commits = sorted({str(row["commit"])[:10] for row in rows})
         seeds = sorted({row["seed"] for row in rows})
@@ -173,6 +190,7 @@ def main() -> None:
         for folder in sorted((WORK / kind).glob("*"))
         if (row := cell_row(kind, folder)) is not None
     ]
+    trials = [row for folder in sorted((WORK / "trial").glob("*")) if (row := cell_row("trial", folder)) is not None]
     rows = with_ratios(found)
     rows.sort(key=lambda row: (row["folds"], row["anchor"] or "", str(row["positions"]), row["lambda"], row["seed"]))
     align = summary_of(WORK / "align" / "summary.json")
@@ -184,9 +202,10 @@ def main() -> None:
             "align": align and {key: align[key] for key in ("models", "seeds", "versions", "hashes", "timings_s")},
             "chosen_on_dev": chosen,
             "cells": rows,
+            "settings_tried": trials,
         },
     )
-    write_bytes(HERE / "results.md", markdown(rows, align, chosen).encode())
+    write_bytes(HERE / "results.md", markdown(rows, trials, align, chosen).encode())
     print(f"{len(rows)} cells; chosen on the development folds: {chosen}")
 
 
