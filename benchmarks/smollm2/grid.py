@@ -165,6 +165,7 @@ def run_cell(cell: Cell, *, test: bool) -> int:
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+    write_json(RECIPES / f"{name}.json", record)  # now, so that a wrapper killed later leaves what ran
     start = time.perf_counter()
     print(f"{kind} {cell.name}: {' '.join(command)}", flush=True)
     code = subprocess.run(command, check=False).returncode  # noqa: S603

@@ -171,11 +171,14 @@ def markdown(rows: list[Row], trials: list[Row], align: Row | None, chosen: dict
             "",
         ]
     if rows:
-        commits = sorted({str(row["commit"])[:10] for row in rows})
+        commits = sorted({row["commit"][:10] for row in rows if row["commit"] is not None})
+        unrecorded = [row["cell"] for row in rows if row["commit"] is None]
         seeds = sorted({row["seed"] for row in rows})
         versions = rows[-1]["versions"]
         lines += [
-            f"Commits: {', '.join(commits)}. Seeds: {', '.join(map(str, seeds))}. "
+            f"Commits: {', '.join(commits)}"
+            + (f" (not recorded for {', '.join(unrecorded)})" if unrecorded else "")
+            + f". Seeds: {', '.join(map(str, seeds))}. "
             f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.",
             "",
         ]
