@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from logitrail.artifacts import read_json, write_bytes, write_json
+from logitrail.evals import paired_outcomes, read_answers
+from logitrail.stats import mcnemar, paired_counts
 
 HERE = Path(__file__).parent.resolve()
 WORK = HERE / "work"
@@ -79,6 +81,26 @@ def with_ratios(rows: list[Row]) -> list[Row]:
     return rows
 
 
+def with_sft_beside(rows: list[Row]) -> list[Row]:
+    """Of the test rows, harmful prompts that one of cell and SFT refuses and the other does not: McNemar's exact test."""
+    answers = {
+        row["cell"]: read_answers(WORK / "test" / row["cell"] / "eval" / row["method"] / "answers.jsonl")
+        for row in rows
+        if row["folds"] == "test"
+    }
+    for row in rows:
+        row["against_sft"] = None
+        if row["folds"] == "test" and row["method"] != "sft" and "sft" in answers:
+            pairs = paired_outcomes(answers["sft"], answers[row["cell"]], "refusal")
+            counts = paired_counts(pairs.reference_bad, pairs.candidate_bad)
+            row["against_sft"] = {
+                "cell_alone_refuses": counts.reference_only,
+                "sft_alone_refuses": counts.candidate_only,
+                "p": mcnemar(counts),
+            }
+    return rows
+
+
 def keeps(row: Row) -> bool:
     """Whether a cell meets both goals on its folds."""
     lost = row["aligned_refusal"]["value"] - row["refusal"]["value"]
@@ -107,6 +129,14 @@ def shown_rate(rate: Row, *, n: bool = False) -> str:
         return "-"
     text = f"{rate['value']:.3f} ({rate['low']:.3f}-{rate['high']:.3f})"
     return f"{text} of {rate['n']}" if n else text
+
+
+def beside_sft(row: Row) -> str:
+    """The paired comparison with SFT, in a cell of the page."""
+    found = row["against_sft"]
+    if found is None:
+        return "-"
+    return f"{found['cell_alone_refuses']} / {found['sft_alone_refuses']} ({found['p']:.3f})"
 
 
 def markdown(rows: list[Row], trials: list[Row], align: Row | None, chosen: dict[str, str]) -> str:
@@ -143,8 +173,9 @@ def markdown(rows: list[Row], trials: list[Row], align: Row | None, chosen: dict
             f"Before GSM8K: refused {shown_rate(first['aligned_refusal'], n=True)} harmful and "
             f"{shown_rate(first['aligned_over_refusal'], n=True)} harmless prompts.",
             "",
-            "| anchor | lambda | positions | harmful refused | harmless refused | loss | ratio | goals |",
-            "|---|---|---|---|---|---|---|---|",
+            "| anchor | lambda | positions | harmful refused | harmless refused | loss | ratio | goals |"
+            + (" alone refused, by it / by SFT (p) |" if folds == "test" else ""),
+            "|---|---|---|---|---|---|---|---|" + ("---|" if folds == "test" else ""),
         ]
         for row in part:
             ratio = "-" if row["loss_ratio"] is None else f"{row['loss_ratio']:.3f}"
@@ -153,7 +184,7 @@ def markdown(rows: list[Row], trials: list[Row], align: Row | None, chosen: dict
             lines.append(
                 f"| {row['anchor'] or 'sft'}{mark} | {row['lambda']:g} | {row['positions'] or '-'} | "
                 f"{shown_rate(row['refusal'])} | {shown_rate(row['over_refusal'])} | {loss} | {ratio} | "
-                f"{'yes' if keeps(row) else 'no'} |"
+                f"{'yes' if keeps(row) else 'no'} |" + (f" {beside_sft(row)} |" if folds == "test" else "")
             )
         lines.append("")
     if trials:
@@ -194,7 +225,7 @@ def main() -> None:
         if (row := cell_row(kind, folder)) is not None
     ]
     trials = [row for folder in sorted((WORK / "trial").glob("*")) if (row := cell_row("trial", folder)) is not None]
-    rows = with_ratios(found)
+    rows = with_sft_beside(with_ratios(found))
     rows.sort(key=lambda row: (row["folds"], row["anchor"] or "", str(row["positions"]), row["lambda"], row["seed"]))
     align = summary_of(WORK / "align" / "summary.json")
     chosen = chosen_cells(rows)
