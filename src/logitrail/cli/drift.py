@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from logitrail.cli.options import Json
+
 
 def drift(
     model: Annotated[str, typer.Argument(help="An adapter's folder, or a model's folder or Hub name.")],
@@ -24,7 +26,7 @@ def drift(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python code from the model's repository.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")] = False,
+    json: Json = False,
 ) -> None:
     """How far refusals have moved, before a word is generated: one forward pass a prompt."""
     from logitrail.cli.quiet import quiet_libraries

@@ -12,6 +12,7 @@ from logitrail import __version__
 from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded
 from logitrail.cli.judge import app as judge_app
+from logitrail.cli.options import Json
 from logitrail.cli.suites import app as suites_app
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ app.add_typer(judge_app)
 app.add_typer(suites_app)
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file (`logitrail init` writes one).")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")]
 MethodName = Annotated[str | None, typer.Option("--method", help="Only this method of the recipe.")]
 
 

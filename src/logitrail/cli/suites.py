@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from logitrail.cli.options import Json
+
 app = typer.Typer(
     name="suites",
     help="Published prompt sets: which there are, with their licences, and writing one as JSONL for a recipe.",
@@ -14,8 +16,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")]
 
 
 @app.command(name="list")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from logitrail.errors import ModelError, NumericalError, RecipeError
@@ -16,14 +15,14 @@ from logitrail.losses import anchor_difference, anchor_distance, anchor_form
 from logitrail.models.chat import generation_ids
 from logitrail.models.head import SafetyHead
 from logitrail.models.loading import LoadedModel, load_model, load_tokenizer
-from logitrail.reference.provider import ReferenceColumns, measure
+from logitrail.reference.prompts import measure_prompts
+from logitrail.reference.provider import ReferenceColumns
 from logitrail.stages.progress import Meter, Progress, Silent
 from logitrail.stages.tokens import read_prompts
 from logitrail.stats import clustered_mean
 from logitrail.tokens import SafetyTokens
 from logitrail.types import SCHEMA_VERSION
 
-_PROMPTS_A_BATCH = 32
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -167,32 +166,10 @@ def _columns(loaded: LoadedModel, ids: list[int], prompts: list[str], meter: Met
     head = SafetyHead(model, ids)
     head.verify(model)
     contexts = [generation_ids(tokenizer, prompt) for prompt in prompts]
-    order = sorted(range(len(contexts)), key=lambda row: len(contexts[row]))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    device = next(model.parameters()).device
-    columns, sums = torch.empty(len(prompts), len(ids)), torch.empty(len(prompts))
-    for start in range(0, len(order), _PROMPTS_A_BATCH):
-        rows = order[start : start + _PROMPTS_A_BATCH]
-        # One padding column more than the longest needs: the mask speaks of predictions, one fewer than there are tokens.
-        width = max(len(contexts[row]) for row in rows) + 1
-        inputs = torch.full((len(rows), width), pad)
-        attention, mask = torch.zeros_like(inputs), torch.zeros(len(rows), width - 1, dtype=torch.bool)
-        for place, row in enumerate(rows):
-            length = len(contexts[row])
-            inputs[place, :length] = torch.tensor(contexts[row])
-            attention[place, :length] = 1
-            mask[place, length - 1] = True
-        now = measure(
-            model,
-            head,
-            {"input_ids": inputs.to(device), "attention_mask": attention.to(device)},
-            mask.to(device),
-            with_logsumexp=True,
-        )
-        assert now.logsumexp is not None  # asked for
-        columns[rows], sums[rows] = now.columns.float().cpu(), now.logsumexp.float().cpu()
-        meter.advance(len(rows))
-    return ReferenceColumns(columns, sums)
+    now = measure_prompts(model, head, contexts, pad, with_logsumexp=True, on_prompts=meter.advance)
+    assert now.logsumexp is not None  # asked for
+    return ReferenceColumns(now.columns.float().cpu(), now.logsumexp.float().cpu())
 
 
 def _p_safety(side: ReferenceColumns, count: int) -> list[float]:

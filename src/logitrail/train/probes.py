@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_penalty
 from logitrail.models.chat import generation_ids
 from logitrail.models.hidden import hidden_states
-from logitrail.reference.provider import ReferenceColumns, measure
+from logitrail.reference.prompts import measure_prompts, prompt_batch
+from logitrail.reference.provider import ReferenceColumns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from logitrail.models.head import SafetyHead
-
-_PROMPTS_A_BATCH = 32
 
 
 class Share(NamedTuple):
@@ -70,17 +69,9 @@ class Probes:
         )
 
     def _measure(self, model: nn.Module, rows: Sequence[int]) -> ReferenceColumns:
-        """The prompts' columns as the model stands, in the order of `rows`; batches are of like lengths."""
-        order = sorted(range(len(rows)), key=lambda place: len(self._contexts[rows[place]]))
-        parts = []
-        for start in range(0, len(order), _PROMPTS_A_BATCH):
-            inputs, mask = self._batch(model, [rows[place] for place in order[start : start + _PROMPTS_A_BATCH]])
-            parts.append(measure(model, self._head, inputs, mask, with_logsumexp=self._with_logsumexp))
-        back = torch.tensor(order).argsort().to(parts[0].columns.device)
-        sums = [part.logsumexp for part in parts if part.logsumexp is not None]
-        return ReferenceColumns(
-            torch.cat([part.columns for part in parts])[back], torch.cat(sums)[back] if sums else None
-        )
+        """The prompts' columns as the model stands, in the order of `rows`."""
+        contexts = [self._contexts[row] for row in rows]
+        return measure_prompts(model, self._head, contexts, self._pad, with_logsumexp=self._with_logsumexp)
 
     def _difference(self, rows: Sequence[int], now: ReferenceColumns) -> Tensor:
         chosen = torch.tensor(list(rows)).to(self._start.columns.device)
@@ -117,7 +108,8 @@ class Probes:
         mine = drawn[start : start + each]
         # A process without a prompt still runs one, for nothing: sharded weights are gathered by all processes at once.
         rows = mine or drawn[:1]
-        inputs, mask = self._batch(model, rows)
+        device = next(model.parameters()).device
+        inputs, mask = prompt_batch([self._contexts[row] for row in rows], self._pad, device)
         hidden = hidden_states(model, inputs)[:, :-1][mask]
         logsumexp = self._head.logsumexp_with_gradient(hidden) if self._with_logsumexp else None
         difference = self._difference(rows, ReferenceColumns(self._head.columns(hidden), logsumexp))
@@ -132,17 +124,3 @@ class Probes:
             for kind in (self._harmful, self._harmless)
             for place in torch.randint(len(kind), (batch // 2,), generator=generator)
         ]
-
-    def _batch(self, model: nn.Module, rows: Sequence[int]) -> tuple[dict[str, Any], Tensor]:
-        contexts = [self._contexts[row] for row in rows]
-        # One padding column more than the longest needs: the mask speaks of predictions, one fewer than there are tokens.
-        width = max(len(context) for context in contexts) + 1
-        ids = torch.full((len(contexts), width), self._pad)
-        attention = torch.zeros_like(ids)
-        mask = torch.zeros(len(contexts), width - 1, dtype=torch.bool)
-        for row, context in enumerate(contexts):
-            ids[row, : len(context)] = torch.tensor(context)
-            attention[row, : len(context)] = 1
-            mask[row, len(context) - 1] = True
-        device = next(model.parameters()).device
-        return {"input_ids": ids.to(device), "attention_mask": attention.to(device)}, mask.to(device)
