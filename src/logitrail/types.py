@@ -10,8 +10,8 @@ Anchor = Literal["logit", "logprob", "centered", "margin"]
 Penalty = Literal["square", "floor", "huber"]
 """rho: x^2; relu(-x)^2, which punishes only a fall below the reference; Huber."""
 
-ReferenceKind = Literal["auto", "adapter-off", "frozen", "cache"]
-"""Where the reference's logits come from."""
+ReferenceKind = Literal["auto", "adapter-off", "frozen", "cache", "off"]
+"""Where the reference's logits come from; `off`: nowhere, for a training that anchors nothing."""
 
 Verdict = Literal["refused", "complied", "partial", "incoherent", "not_scored"]
 """What a judge says of one answer. Gibberish is not safety, and an error is not a refusal."""

@@ -18,6 +18,7 @@ _PATHS = (
     ("out",),
     ("probes",),
     ("harmless_probes",),
+    ("safety_data",),
     ("data", "train"),
     ("data", "test"),
     ("tokens", "file"),

@@ -20,6 +20,7 @@ class ModelSection(Section):
     path: str = Field(description="Folder or Hub name of the aligned chat model.")
     gguf_file: str | None = Field(None, description="Name of a GGUF file in that folder.")
     adapter: str | None = Field(None, description="PEFT folder to put on top: part of the starting policy.")
+    base: str | None = Field(None, description="Its pretrained sibling before alignment, for `project` and `pact`.")
     revision: str | None = Field(None, description="Hub commit to pin the model to.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="Type of the weights.")
     trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
@@ -173,7 +174,17 @@ class Recipe(Section):
     model: ModelSection
     data: DataSection
     tokens: TokensSection = Field(default_factory=TokensSection)  # type: ignore[arg-type]
-    methods: tuple[str, ...] = Field(("sft", "str"), min_length=1, description="What to train, each on its own.")
+    methods: tuple[str, ...] = Field(
+        ("sft", "str"),
+        min_length=1,
+        description="What to train, each on its own; words may be joined, as in `str+ema`.",
+    )
+    method_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Options of single methods, by the method's word."
+    )
+    safety_data: Path | None = Field(
+        None, description="JSONL with harmful prompts and safe answers, for `mix`, `lisa` and `safegrad`."
+    )
     lora: LoraSection | Literal[False] = Field(default_factory=LoraSection)  # type: ignore[arg-type]
     training: dict[str, Any] = Field(default_factory=dict, description="Options of STRConfig by their own names.")
     probes: Path | None = Field(None, description="JSONL with harmful prompts for drift; default: tokens.mine.harmful.")

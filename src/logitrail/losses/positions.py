@@ -33,13 +33,18 @@ def position_mask(labels: Int[Tensor, "batch length"], positions: str = "labels"
 
     A response is a run of labelled tokens: a packed row or a conversation of many turns has several, and each has its own
     first positions. Column t of the result belongs to the prediction made at t, as in `logits[:, :-1]`.
-
-    Naive equivalent of `first:N`: walk each row; count up at a label, back to 0 at an ignored one; keep counts <= N.
     """
     labelled = labels[:, 1:] != IGNORED
     limit = first_count(positions)
-    if limit is None:
-        return labelled
+    return labelled if limit is None else labelled & (place_in_response(labels) <= limit)
+
+
+def place_in_response(labels: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length-1"]:
+    """1 at the position that predicts a response's first token, 2 at the next; anything outside responses.
+
+    Naive equivalent: walk each row; count up at a label, back to 0 at an ignored one.
+    """
+    labelled = labels[:, 1:] != IGNORED
     count = labelled.long().cumsum(dim=1)
     before_this_run = torch.where(labelled, torch.zeros_like(count), count).cummax(dim=1).values
-    return labelled & (count - before_this_run <= limit)
+    return count - before_this_run

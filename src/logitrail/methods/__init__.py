@@ -1,5 +1,7 @@
 """Ways to fine-tune, by one word each in a recipe."""
 
-from logitrail.methods.registry import METHODS, Method, method
+from logitrail.methods.method import Method, Part
+from logitrail.methods.registry import METHODS, method
+from logitrail.methods.seam import Companion, Positions, Resources, Term, Training
 
-__all__ = ["METHODS", "Method", "method"]
+__all__ = ["METHODS", "Companion", "Method", "Part", "Positions", "Resources", "Term", "Training", "method"]

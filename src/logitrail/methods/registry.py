@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import difflib
 
 from logitrail.errors import RecipeError
 from logitrail.methods import sft, str_
+from logitrail.methods.method import Method, Part
 
-
-@dataclass(frozen=True)
-class Method:
-    """A way to fine-tune.
-
-    Attributes:
-        name: the word in the recipe.
-        summary: one line for people.
-        training: the recipe's training options as this method uses them.
-    """
-
-    name: str
-    summary: str
-    training: Callable[[dict[str, Any]], dict[str, Any]]
-
-
-METHODS = {
-    "sft": Method("sft", sft.SUMMARY, sft.training_options),
-    "str": Method("str", str_.SUMMARY, str_.training_options),
-}
+METHODS: dict[str, Part] = {part.name: part for part in (sft.PART, str_.PART, str_.PROBE)}
 
 
 def method(name: str) -> Method:
-    """The method of that name, or a `RecipeError` that lists the names."""
-    if name not in METHODS:
-        raise RecipeError(f"unknown method {name!r}; choose from {', '.join(METHODS)}")
-    return METHODS[name]
+    """The method of that name: a word, or several joined by `+`, such as `str+ema`.
+
+    Raises:
+        RecipeError: a word is unknown (the nearest is named), stands twice, or two of them replace the cross-entropy.
+    """
+    words = name.split("+")
+    for word in words:
+        if word not in METHODS:
+            near = difflib.get_close_matches(word, METHODS, n=1, cutoff=0.5)
+            advice = f"did you mean {near[0]!r}? There are" if near else "choose from"
+            raise RecipeError(f"unknown method {word!r}; {advice} {', '.join(METHODS)}, or several joined by +")
+    if len(set(words)) != len(words):
+        raise RecipeError(f"the method {name!r} names a word twice; name each once")
+    return Method(name, tuple(METHODS[word] for word in words))

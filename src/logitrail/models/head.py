@@ -108,12 +108,16 @@ class SafetyHead:
             rows = weights.whole().rows(labels.to(device), wide)
             return self._finish((hidden.to(device, wide) * rows.weight).sum(dim=-1), rows.bias)
 
-    def logsumexp_with_gradient(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:
-        """logsumexp(z) at a few positions, in the graph: it makes all of the n x V logits, so n must be small."""
+    def logits(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, "n V"]:
+        """All logits, in the graph and in float32: n x V numbers, so n must be small."""
         with torch.autocast(hidden.device.type, enabled=False), self._weights() as weights:
             device, wide = weights.weight.device, torch.promote_types(hidden.dtype, torch.float32)
             rows = weights.whole().rows(slice(None), wide)
-            return self._finish(hidden.to(device, wide) @ rows.weight.T, rows.bias).logsumexp(dim=-1)
+            return self._finish(hidden.to(device, wide) @ rows.weight.T, rows.bias)
+
+    def logsumexp_with_gradient(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:
+        """logsumexp(z) at a few positions, in the graph: it makes all of the n x V logits, so n must be small."""
+        return self.logits(hidden).logsumexp(dim=-1)
 
     @torch.no_grad()
     def logsumexp(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:

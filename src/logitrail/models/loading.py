@@ -61,6 +61,28 @@ def load_tokenizer(
     return tokenizer
 
 
+def load_weights(
+    path: str,
+    *,
+    revision: str | None = None,
+    gguf_file: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Load a causal language model alone, on the CPU.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    extra: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {}
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            path, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, **extra
+        )
+    except Exception as error:  # as above
+        raise ModelError(_advice(path, error)) from error
+
+
 def load_model(
     path: str,
     *,
@@ -82,13 +104,7 @@ def load_model(
         ModelError: the model, tokenizer or adapter cannot be loaded, or there is no chat template.
     """
     tokenizer = load_tokenizer(path, revision=revision, gguf_file=gguf_file, trust_remote_code=trust_remote_code)
-    extra: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, **extra
-        )
-    except Exception as error:  # as above
-        raise ModelError(_advice(path, error)) from error
+    model = load_weights(path, revision=revision, gguf_file=gguf_file, dtype=dtype, trust_remote_code=trust_remote_code)
     if adapter is not None:
         from peft import PeftModel
 

@@ -4,7 +4,7 @@ from logitrail.reference.adapter_off import AdapterOff, why_not_adapter_off
 from logitrail.reference.building import build_cache
 from logitrail.reference.cache import Cached, CacheIdentity, ReferenceCache
 from logitrail.reference.frozen import Frozen
-from logitrail.reference.provider import ReferenceColumns, ReferenceProvider, measure
+from logitrail.reference.provider import ReferenceColumns, ReferenceProvider, ReferenceStates, measure
 
 __all__ = [
     "AdapterOff",
@@ -14,6 +14,7 @@ __all__ = [
     "ReferenceCache",
     "ReferenceColumns",
     "ReferenceProvider",
+    "ReferenceStates",
     "build_cache",
     "measure",
     "why_not_adapter_off",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from logitrail.errors import AnchorReferenceError
 from logitrail.models.head import SafetyHead
-from logitrail.reference.provider import ReferenceColumns, measure
+from logitrail.reference.provider import ReferenceColumns, ReferenceStates, measure, measure_hidden
 
 # Initialisations that take something out of the base weights and put it into the adapter.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "milora")
@@ -61,7 +61,18 @@ class AdapterOff:
         self._head = head
         self._with_logsumexp = with_logsumexp
 
+    def _off(self) -> AbstractContextManager[None]:
+        return cast("AbstractContextManager[None]", self._model.disable_adapter())  # type: ignore[operator]
+
     def columns(self, inputs: dict[str, Any], mask: Tensor, stored: Tensor | None) -> ReferenceColumns:
-        adapter_off = cast("AbstractContextManager[None]", self._model.disable_adapter())  # type: ignore[operator]
-        with adapter_off:
+        with self._off():
             return measure(self._model, self._head, inputs, mask, with_logsumexp=self._with_logsumexp)
+
+    def states(self, inputs: dict[str, Any], mask: Tensor) -> ReferenceStates:
+        """The reference's last hidden state at the positions of `mask`, and its head."""
+        with self._off():
+            return ReferenceStates(measure_hidden(self._model, inputs, mask), self._logits)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        with self._off():
+            return self._head.logits(hidden)

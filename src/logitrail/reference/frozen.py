@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from logitrail.models.head import SafetyHead
 from logitrail.models.hidden import causal_lm
-from logitrail.reference.provider import ReferenceColumns, measure
+from logitrail.reference.provider import ReferenceColumns, ReferenceStates, measure, measure_hidden
 
 
 class Frozen:
@@ -33,3 +33,7 @@ class Frozen:
 
     def columns(self, inputs: dict[str, Any], mask: Tensor, stored: Tensor | None) -> ReferenceColumns:
         return measure(self._model, self._head, inputs, mask, with_logsumexp=self._with_logsumexp)
+
+    def states(self, inputs: dict[str, Any], mask: Tensor) -> ReferenceStates:
+        """The reference's last hidden state at the positions of `mask`, and its head."""
+        return ReferenceStates(measure_hidden(self._model, inputs, mask), self._head.logits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -22,6 +23,18 @@ class ReferenceColumns(NamedTuple):
 
     columns: Tensor
     logsumexp: Tensor | None
+
+
+class ReferenceStates(NamedTuple):
+    """The reference whole, for what needs all of its logits.
+
+    Attributes:
+        hidden: [N, D] at the N positions asked for, in row-major order, without gradient.
+        head: the reference's head, [n, D] -> [n, V] logits.
+    """
+
+    hidden: Tensor
+    head: Callable[[Tensor], Tensor]
 
 
 class ReferenceProvider(Protocol):
@@ -45,6 +58,12 @@ def measure(
     model: nn.Module, head: SafetyHead, inputs: dict[str, Any], mask: Tensor, *, with_logsumexp: bool
 ) -> ReferenceColumns:
     """Columns of `model` as it stands, by one pass of its backbone in evaluation mode."""
-    with evaluation_mode(model):
-        hidden = hidden_states(model, inputs)[:, :-1][mask]
+    hidden = measure_hidden(model, inputs, mask)
     return ReferenceColumns(head.columns(hidden), head.logsumexp(hidden) if with_logsumexp else None)
+
+
+@torch.no_grad()
+def measure_hidden(model: nn.Module, inputs: dict[str, Any], mask: Tensor) -> Tensor:
+    """[N, D], the last hidden state of `model` as it stands at the N positions of `mask`, in evaluation mode."""
+    with evaluation_mode(model):
+        return hidden_states(model, inputs)[:, :-1][mask]

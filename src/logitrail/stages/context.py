@@ -38,22 +38,13 @@ class Context:
         the summaries and in the reference cache, where it guards the numbers.
         """
         model = self.recipe.model
-        parts: list[Any] = [model.model_dump(mode="json", exclude={"path", "adapter"})]
-        for place in (model.path, model.adapter):
-            if place is None:
-                continue
-            folder = Path(place)
-            if not folder.is_dir():
-                parts.append(place)
-                continue
-            for file in sorted(folder.rglob("*")):
-                if not file.is_file():
-                    continue
-                name = str(file.relative_to(folder))
-                status = file.stat()
-                heavy = file.suffix in _WEIGHT_FILES
-                parts.append([name, status.st_size, status.st_mtime_ns] if heavy else [name, sha256_of_file(file)])
-        return sha256_of_json(parts)[:16]
+        settings = model.model_dump(mode="json", exclude={"path", "adapter", "base"})
+        return _identity(settings, model.path, model.adapter)
+
+    @cached_property
+    def base_id(self) -> str:
+        """Names the pretrained sibling in the same way."""
+        return _identity(None, self.recipe.model.base)
 
     def load_start(self) -> LoadedModel:
         """The starting policy and its tokenizer."""
@@ -97,3 +88,22 @@ class Context:
     def seeds(self) -> dict[str, int]:
         """Every seed there is."""
         return {"training": self.recipe.seed, "generation": self.recipe.seed}
+
+
+def _identity(settings: Any, *places: str | None) -> str:
+    parts: list[Any] = [settings]
+    for place in places:
+        if place is None:
+            continue
+        folder = Path(place)
+        if not folder.is_dir():
+            parts.append(place)
+            continue
+        for file in sorted(folder.rglob("*")):
+            if not file.is_file():
+                continue
+            name = str(file.relative_to(folder))
+            status = file.stat()
+            heavy = file.suffix in _WEIGHT_FILES
+            parts.append([name, status.st_size, status.st_mtime_ns] if heavy else [name, sha256_of_file(file)])
+    return sha256_of_json(parts)[:16]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ from transformers import PrinterCallback, TrainerCallback
 from logitrail.artifacts import write_jsonl
 from logitrail.errors import LogitrailError, RecipeError
 from logitrail.methods import method
+from logitrail.methods.seam import Batches
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.stages.context import Context
 from logitrail.stages.folder import published, run_stage
 from logitrail.stages.progress import Meter
+from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import load_tokens, read_prompts, tokens_key
 from logitrail.train import STRConfig, STRTrainer
+from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
 from logitrail.train.trainer import STATE_FILE
 
@@ -86,14 +89,26 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     return value
 
 
-def method_config(context: Context, name: str, *, output_dir: Path | None = None) -> STRConfig:
+def method_config(
+    context: Context, name: str, *, output_dir: Path | None = None, more: Mapping[str, Any] | None = None
+) -> STRConfig:
     """The configuration with which that method trains; checkpoints go into its own folder unless another is named."""
     return str_config(
-        method(name).training(dict(context.recipe.training)),
+        {**_options(context, name), **(more or {})},
         output_dir=output_dir or context.out / "train" / name / "checkpoints",
-        cache_dir=context.out / "cache",
+        # Other rows have other reference columns.
+        cache_dir=context.out / "train" / name / "cache" if method(name).changes_rows else context.out / "cache",
         seed=context.recipe.seed,
     )
+
+
+def _options(context: Context, name: str) -> dict[str, Any]:
+    """The recipe's training options as that method uses them."""
+    chosen = method(name)
+    options = chosen.training(context.recipe.training)
+    if not chosen.anchors and not (name == "sft" and uses_cache(context)):
+        options["str_reference"] = "off"  # plain fine-tuning beside STR logs its distance from the cache that is there
+    return options
 
 
 def lora_config(context: Context) -> LoraConfig | None:
@@ -128,8 +143,18 @@ def build_trainer(
 ) -> STRTrainer:
     """The trainer of that method, ready to train; the reference cache is built or opened on the way."""
     recipe = context.recipe
+    chosen = method(name)
+    own = chosen.options(recipe.method_options)
+    resources = RecipeResources(context, name)
     config = method_config(context, name, output_dir=output_dir)
-    dataset = load_training_rows(context)
+    arranged = chosen.arranged(
+        load_training_rows(context),
+        resources,
+        own,
+        Batches(config.train_batch_size * config.gradient_accumulation_steps, config.num_train_epochs, recipe.seed),
+    )
+    if arranged.training:
+        config = method_config(context, name, output_dir=output_dir, more=arranged.training)
     loaded = context.load_start()
     tokens = load_tokens(context, loaded.tokenizer)
     mine = recipe.tokens.mine
@@ -146,10 +171,12 @@ def build_trainer(
     trainer = STRTrainer(
         loaded.model,
         config,
-        dataset,
+        arranged.rows,
         safety_tokens=tokens,
         probe_prompts=read_prompts(probes, count) if probes else (),
         harmless_probe_prompts=read_prompts(harmless) if harmless and config.str_probe_weight > 0 else (),
+        terms=chosen.terms(resources, own),
+        companions=chosen.companions(resources, own),
         on_cache_rows=on_cache_rows,
         processing_class=loaded.tokenizer,
         peft_config=lora,
@@ -179,28 +206,47 @@ def train_key(context: Context, name: str) -> str:
     return context.key(
         "train",
         method=name,
-        training=method(name).training(dict(context.recipe.training)),
+        training=_options(context, name),
+        **_method_ingredients(context, name),
         **_shared_ingredients(context),
     )
 
 
+def _method_ingredients(context: Context, name: str) -> dict[str, Any]:
+    """What of the recipe only this method reads; nothing for those that read nothing more."""
+    recipe = context.recipe
+    chosen = method(name)
+    own = {word: options.model_dump(mode="json") for word, options in chosen.options(recipe.method_options).items()}
+    return {
+        **({"options": own} if any(own.values()) else {}),
+        **({"safety_data": context.file_hash(recipe.safety_data)} if "safety_data" in chosen.needs else {}),
+        **({"base": context.base_id} if "base_model" in chosen.needs else {}),
+    }
+
+
+def _cached_method(context: Context) -> str | None:
+    """The first method that anchors on the task's own rows, for which the run keeps one reference cache."""
+    kept = (name for name in context.recipe.methods if method(name).anchors and not method(name).changes_rows)
+    return next(kept, None)
+
+
 def uses_cache(context: Context) -> bool:
-    """Whether the recipe's reference is the cache."""
-    return context.recipe.training.get("str_reference", "auto") in ("auto", "cache")
+    """Whether the run keeps a reference cache."""
+    wanted = context.recipe.training.get("str_reference", "auto") in ("auto", "cache")
+    return wanted and _cached_method(context) is not None
 
 
 def cache(context: Context) -> dict[str, Any] | None:
     """Build the reference cache, unless it is built or the recipe uses none."""
-    if not uses_cache(context):
+    name = _cached_method(context)
+    if name is None or not uses_cache(context):
         return None
     folder = context.out / "cache"
 
     def work() -> dict[str, Any]:
         with context.progress.meter("reference cache", None) as meter:
             scratch = folder / "trainer"
-            trainer = build_trainer(
-                context, context.recipe.methods[-1], output_dir=scratch, on_cache_rows=meter.advance
-            )
+            trainer = build_trainer(context, name, output_dir=scratch, on_cache_rows=meter.advance)
             shutil.rmtree(scratch, ignore_errors=True)
         store = trainer.cache
         assert store is not None
@@ -243,10 +289,15 @@ def train(context: Context, name: str) -> dict[str, Any]:
         with context.progress.meter(f"training {name}", None) as meter:
             trainer = build_trainer(context, name)
             trainer.add_callback(_Steps(meter))
+            cost = StepCost()
+            trainer.add_callback(cost)
             checkpoint = last_whole_checkpoint(Path(trainer.args.output_dir))
             if checkpoint is not None:
                 context.progress.note(f"training {name} goes on from {checkpoint.name}")
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        chosen = method(name)
+        own = chosen.options(context.recipe.method_options)
+        chosen.finish(trainer.model, RecipeResources(context, name), own)
         held_out_loss = None
         data = context.recipe.data
         if data.test is not None:
@@ -255,10 +306,11 @@ def train(context: Context, name: str) -> dict[str, Any]:
                     data.test, prompt=data.prompt, response=data.response, system=data.system, limit=data.test_limit
                 )
                 held_out_loss = trainer.evaluate(test)["eval_loss"]
+        logged = (*_LOGGED, *trainer.term_names)
         history = [entry for entry in trainer.state.log_history if "loss" in entry]
         write_jsonl(
             folder / "log.jsonl",
-            ({"step": entry["step"], **{key: entry[key] for key in _LOGGED if key in entry}} for entry in history),
+            ({"step": entry["step"], **{key: entry[key] for key in logged if key in entry}} for entry in history),
         )
         with published(folder / "model") as place:
             trainer.save_model(str(place))
@@ -269,7 +321,10 @@ def train(context: Context, name: str) -> dict[str, Any]:
             "steps": trainer.state.global_step,
             "reference": trainer.reference_name,
             "held_out_loss": held_out_loss,
-            "final": {key: last[key] for key in _LOGGED if key in last},
+            "final": {key: last[key] for key in logged if key in last},
+            "needs": list(chosen.needs),
+            "seconds_per_step": cost.seconds_per_step,
+            "peak_memory_bytes": cost.peak_memory_bytes,
             "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
             "weights": weights_fingerprint(trainer.model),
             "adapter": context.recipe.lora is not False,

@@ -26,7 +26,7 @@ class STRConfig(SFTConfig):
         str_positions: `labels` (every labelled position), `start` (the first of each response) or `first:N`.
         str_penalty: `square`, `floor` (only a fall below the reference costs) or `huber`.
         str_reference: `cache`, `adapter-off`, `frozen`, or `auto`: the cache where the data set is fixed, else the adapter
-            switched off, else a frozen copy.
+            switched off, else a frozen copy. `off` where nothing is anchored (`str_weight` and `str_probe_weight` 0).
         str_drift_budget: the mean anchor distance on probe prompts that `auto` allows, in nats (`logprob`, `margin`) or
             logits (`logit`, `centered`).
         str_drift_every: steps between two measurements of drift for `auto`.
@@ -73,6 +73,11 @@ class STRConfig(SFTConfig):
             raise RecipeError(
                 f"str_probe_batch is {self.str_probe_batch}; half of it is harmful and half harmless, so give an even "
                 "number of at least 2"
+            )
+        if self.str_reference == "off" and (self.str_weight != 0 or self.str_probe_weight > 0):
+            raise RecipeError(
+                f"str_reference='off' leaves nothing to anchor to, and str_weight is {self.str_weight}; set both "
+                "str_weight and str_probe_weight to 0, or choose another reference"
             )
         budget = self.str_drift_budget
         if budget is not None and not (math.isfinite(budget) and budget > 0):

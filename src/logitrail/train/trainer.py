@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
 from trl import SFTTrainer
@@ -21,6 +22,7 @@ from trl import SFTTrainer
 from logitrail.artifacts import read_json, sha256_of_json, write_json
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_mask, position_penalty
+from logitrail.methods import Companion, Term, Training
 from logitrail.models.fingerprints import chat_template_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from logitrail.models.head import SafetyHead
 from logitrail.models.hidden import capture_hidden
@@ -54,10 +56,12 @@ from logitrail.train.config import STRConfig
 from logitrail.train.control import DualAscent
 from logitrail.train.parallel import gathered_root, why_not_in_parallel
 from logitrail.train.probes import Probes, Share
+from logitrail.train.terms import Terms
 
 if TYPE_CHECKING:
     from logitrail.tokens import SafetyTokens
 
+_COMPANIONS_FILE = "companions.safetensors"
 STATE_FILE = "str_state.json"
 """Written last into a checkpoint: one without it was cut short."""
 
@@ -85,6 +89,8 @@ class STRTrainer(SFTTrainer):
         probe_prompts: harmful prompts without answers at whose first response position drift is measured, and with
             `str_probe_weight` anchored.
         harmless_probe_prompts: harmless look-alikes, anchored beside them so that the model does not turn prudish.
+        terms: what else is added to the loss, or stands in the cross-entropy's place; see `logitrail.methods`.
+        companions: what goes along with the steps, such as an average of the weights.
         on_cache_rows: told how many more rows of the reference cache are done.
         **sft: every other argument of `SFTTrainer`, `peft_config` among them.
 
@@ -111,6 +117,8 @@ class STRTrainer(SFTTrainer):
         safety_tokens: SafetyTokens,
         probe_prompts: Sequence[str] = (),
         harmless_probe_prompts: Sequence[str] = (),
+        terms: Sequence[Term] = (),
+        companions: Sequence[Companion] = (),
         on_cache_rows: Callable[[int], None] | None = None,
         **sft: Any,
     ) -> None:
@@ -163,6 +171,11 @@ class STRTrainer(SFTTrainer):
         self._on_cache_rows = on_cache_rows
         self.cache: ReferenceCache | None = None
         self._provider = self._choose_reference(args.str_reference)
+        self._live: AdapterOff | Frozen | None = None
+        needed = any(term.needs_reference for term in terms)
+        self._terms = Terms(terms, self._live_reference() if needed else None, self._head.logits)
+        self._companions = list(companions)
+        self._begin_companions()
         anchored = args.str_probe_weight > 0
         if anchored and not (probe_prompts and harmless_probe_prompts):
             raise RecipeError(
@@ -194,14 +207,51 @@ class STRTrainer(SFTTrainer):
         self._steps_since_log = 0
         self._global_positions: Tensor | None = None
 
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """The words in the log of the terms that the method adds."""
+        return self._terms.names
+
     # Reference -------------------------------------------------------------------------------------------------------
 
     @property
     def reference_name(self) -> str:
-        """Which provider is in use: `cache`, `adapter-off` or `frozen`."""
-        return self._provider.name
+        """Which provider is in use: `cache`, `adapter-off`, `frozen`, or `off` where nothing is anchored."""
+        return "off" if self._provider is None else self._provider.name
 
-    def _choose_reference(self, kind: str) -> ReferenceProvider:
+    def _live_reference(self) -> AdapterOff | Frozen:
+        """The starting policy as something that can run, for what a cache of K columns does not hold."""
+        if self._live is None:
+            if isinstance(self._provider, AdapterOff | Frozen):
+                self._live = self._provider
+            elif why_not_adapter_off(self.model) is None:
+                self._live = AdapterOff(self.model, self._head, with_logsumexp=False)
+            else:
+                self._live = Frozen(self.model, self._ids, with_logsumexp=False)
+        return self._live
+
+    def _begin_companions(self) -> None:
+        if self._companions and self.accelerator.num_processes > 1:
+            raise RecipeError(
+                f"{type(self._companions[0]).__name__} changes gradients or weights between the steps and has no form for "
+                f"{self.accelerator.num_processes} processes; train in one process, or leave the method out"
+            )
+        if self._companions and self.args.fp16:
+            raise RecipeError("fp16 scales the gradients that this method changes; use bf16 or float32")
+        for companion in self._companions:
+            companion.begin(
+                Training(
+                    self.model,
+                    self._tokenizer,
+                    self._head.logits,
+                    lambda inputs, mask: self._live_reference().states(inputs, mask),
+                    self.args.seed,
+                )
+            )
+
+    def _choose_reference(self, kind: str) -> ReferenceProvider | None:
+        if kind == "off":
+            return None
         with_logsumexp = self._form.needs_logsumexp
         fixed = isinstance(self.train_dataset, Dataset)
         if kind == "auto":
@@ -321,29 +371,70 @@ class STRTrainer(SFTTrainer):
         with capture_hidden(self.model) as captured, _capture_output(model) as outputs:
             ce = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
             hidden = captured.take()
-        weight = self.str_weight
         scaled = num_items_in_batch is not None
-        if weight == 0 and self.cache is None and not self._anchors_probes:
-            # Nothing to hold, and the distance alone is not worth a pass of the reference.
-            self._require_finite(ce, None, inputs)
-            self._add_to_log(ce=ce, scaled=scaled)
-            return (ce, outputs[-1]) if return_outputs else ce
+        # With lambda 0 and no terms the loss is TRL's own object: the same graph, hence the same weights to the bit.
+        loss, parts = ce, {"ce": ce}
+        if self._terms:
+            loss = self._with_terms(loss, parts, inputs, hidden, outputs[-1], num_items_in_batch)
+        # With lambda 0 the distance alone, for the log, is not worth a pass of the reference; a cache has it for nothing.
+        if self._provider is not None and (self.str_weight > 0 or self.cache is not None):
+            loss = self._with_anchor(loss, parts, inputs, hidden, outputs[-1], stored, num_items_in_batch)
+        if self._anchors_probes:
+            probe = self._probe_loss(scaled=scaled)
+            if probe is not None:
+                loss = loss + self.args.str_probe_weight * probe
+                parts["str_probe"] = probe
+        self._require_finite(parts, inputs)
+        self._add_to_log(scaled=scaled, **parts)
+        return (loss, outputs[-1]) if return_outputs else loss
+
+    def _with_terms(
+        self,
+        loss: Tensor,
+        parts: dict[str, Tensor],
+        inputs: dict[str, Any],
+        hidden: Tensor,
+        outputs: Any,
+        num_items_in_batch: Any,
+    ) -> Tensor:
+        """The loss with the method's terms; each goes into `parts` by its name."""
+        with self.accelerator.autocast():
+            totals = self._terms.totals(inputs, hidden, outputs.log_probs)
+        count = outputs.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
+        share = self._ranks(num_items_in_batch) / torch.as_tensor(count, device=loss.device).clamp(min=1)
+        kept = [] if self._terms.replace_cross_entropy else [loss]
+        for name, (weight, total) in totals.items():
+            parts[name] = total * share
+            kept.append(weight * parts[name])
+        return torch.stack(kept).sum()
+
+    def _ranks(self, num_items_in_batch: Any) -> int:
+        """As TRL does for the cross-entropy: the count is of all ranks, and DDP averages the gradients over them."""
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            return int(self.accelerator.num_processes // self.get_tp_size())
+        return 1
+
+    def _with_anchor(
+        self,
+        loss: Tensor,
+        parts: dict[str, Tensor],
+        inputs: dict[str, Any],
+        hidden: Tensor,
+        outputs: Any,
+        stored: Tensor | None,
+        num_items_in_batch: Any,
+    ) -> Tensor:
+        """The loss with lambda times the safety-token loss; that and the distance go into `parts`."""
+        assert self._provider is not None
+        weight = self.str_weight
         mask = position_mask(inputs["labels"], self.args.str_positions)
         # accelerate's autocast sits on the wrapped model's forward, which a pass of the backbone alone goes around.
         with self.accelerator.autocast():
             reference = self._provider.columns(inputs, mask, stored)
         with torch.set_grad_enabled(weight > 0):
-            terms = self._safety_terms(hidden, inputs["labels"], mask, outputs[-1], reference, num_items_in_batch)
-        # With lambda 0 the loss is TRL's own object: the same graph, hence the same weights to the bit.
-        loss = ce + weight * terms.loss if weight > 0 else ce
-        if self._anchors_probes:
-            probe = self._probe_loss(scaled=scaled)
-            if probe is not None:
-                loss = loss + self.args.str_probe_weight * probe
-                self._add_to_log(str_probe=probe, scaled=scaled)
-        self._require_finite(ce, terms.loss, inputs)
-        self._add_to_log(ce=ce, str=terms.loss, str_distance=terms.distance, scaled=scaled)
-        return (loss, outputs[-1]) if return_outputs else loss
+            terms = self._safety_terms(hidden, inputs["labels"], mask, outputs, reference, num_items_in_batch)
+        parts |= {"str": terms.loss, "str_distance": terms.distance}
+        return loss + weight * terms.loss if weight > 0 else loss
 
     @property
     def _anchors_probes(self) -> bool:
@@ -411,19 +502,27 @@ class STRTrainer(SFTTrainer):
         else:
             count = num_items_in_batch if self._global_positions is None else self._global_positions
         count = torch.as_tensor(count, device=columns.device).clamp(min=1)
-        # As TRL does for the cross-entropy: the count is of all ranks, and DDP averages the gradients over them.
-        ranks = 1
-        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            ranks = self.accelerator.num_processes // self.get_tp_size()
+        ranks = self._ranks(num_items_in_batch)
         return SafetyTerms(penalty / count * ranks, distance / count * ranks)
 
-    def _require_finite(self, ce: Tensor, safety: Tensor | None, inputs: dict[str, Any]) -> None:
-        parts = {"cross-entropy": ce.detach(), **({} if safety is None else {"safety-token loss": safety.detach()})}
-        if bool(torch.isfinite(torch.stack(list(parts.values())).sum())):
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        loss: Tensor = super().training_step(*args, **kwargs)
+        if self._companions and self.accelerator.sync_gradients:
+            for companion in self._companions:
+                companion.after_backward(self.state.global_step)
+        return loss
+
+    def _require_finite(self, parts: dict[str, Tensor], inputs: dict[str, Any]) -> None:
+        values = {name: value.detach() for name, value in parts.items()}
+        if bool(torch.isfinite(torch.stack(list(values.values())).sum())):
             return
-        which = next((name for name, value in parts.items() if not bool(torch.isfinite(value))), "loss")
+        which = next((name for name, value in values.items() if not bool(torch.isfinite(value))), "ce")
+        value = float(values[which])
+        which = {"ce": "cross-entropy", "str": "safety-token loss", "str_probe": "loss on probe prompts"}.get(
+            which, which
+        )
         raise NumericalError(
-            f"the {which} is {float(parts.get(which, ce.detach()))} at step "
+            f"the {which} is {value} at step "
             f"{self.state.global_step + 1} (batch of {inputs['labels'].shape[0]} rows); lower the learning rate, clip "
             "gradients, or train in bfloat16 or float32; the last checkpoint is untouched"
         )
@@ -450,8 +549,14 @@ class STRTrainer(SFTTrainer):
 
     def _after_step(self) -> None:
         # Behind the optimizer's step: before it, the weights that FSDP gathers for this pass would be stale in the next.
+        for companion in self._companions:
+            companion.after_step(self.state.global_step)
         if self._controller is not None and self.state.global_step % self.args.str_drift_every == 0:
             self._controller.update(self._drift())
+
+    def _finish(self) -> None:
+        for companion in self._companions:
+            companion.finish()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._sums:
@@ -470,6 +575,13 @@ class STRTrainer(SFTTrainer):
         self.accelerator.wait_for_everyone()  # each process writes its own random state
         if self.args.should_save:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            if self._companions:
+                kept = {
+                    f"{number}.{name}": value.detach().contiguous().cpu()
+                    for number, companion in enumerate(self._companions)
+                    for name, value in companion.state().items()
+                }
+                save_file(kept, folder / _COMPANIONS_FILE)
             state = {
                 "step": self.state.global_step,
                 "str_weight": self.str_weight,
@@ -488,6 +600,13 @@ class STRTrainer(SFTTrainer):
         weight = float(state["str_weight"])
         if self._controller is not None and math.isfinite(weight) and weight > 0:
             self._controller.weight = weight
+        if self._companions:
+            kept = load_file(Path(resume_from_checkpoint) / _COMPANIONS_FILE)
+            for number, companion in enumerate(self._companions):
+                start = f"{number}."
+                companion.load(
+                    {name.removeprefix(start): value for name, value in kept.items() if name.startswith(start)}
+                )
 
 
 class _AfterStep(TrainerCallback):
@@ -498,6 +617,9 @@ class _AfterStep(TrainerCallback):
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         self._trainer._after_step()
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        self._trainer._finish()
 
 
 @contextmanager

@@ -1,0 +1,134 @@
+"""A method: one word in a recipe, or several joined by `+`, and all that they do to a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
+
+from logitrail.errors import RecipeError
+from logitrail.methods.seam import Arranged, Batches, Companion, Resources, Term
+
+
+class Options(BaseModel):
+    """A method's own options, as `method_options.NAME` in a recipe; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One word. What a part does not do is None.
+
+    Attributes:
+        name: the word.
+        summary: one line for people.
+        source: where it comes from.
+        options: its options.
+        needs: what it takes beside the model and the task: `probe_prompts`, `safety_data`, `base_model`.
+        anchors: whether the recipe's options of Safety Token Regularization apply; without it they are off.
+        training: the recipe's training options as this part wants them.
+        rows: the rows to train on, of the task's.
+        term: its term of the loss.
+        companion: what goes along with the steps.
+        finish: changes the trained model before it is kept.
+        system: text that is put before every prompt when the trained model is asked.
+    """
+
+    name: str
+    summary: str
+    source: str
+    options: type[Options] = Options
+    needs: tuple[str, ...] = ()
+    anchors: bool = False
+    training: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    rows: Callable[[Any, Resources, Any, Batches], Arranged] | None = None
+    term: Callable[[Resources, Any], Term] | None = None
+    companion: Callable[[Resources, Any], Companion] | None = None
+    finish: Callable[[nn.Module, Resources, Any], None] | None = None
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """Parts, in the order in which the recipe joins them."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return "; ".join(part.summary for part in self.parts)
+
+    @property
+    def anchors(self) -> bool:
+        """Whether any part holds the safety tokens."""
+        return any(part.anchors for part in self.parts)
+
+    @property
+    def changes_rows(self) -> bool:
+        """Whether it trains on other rows than the task's."""
+        return any(part.rows is not None for part in self.parts)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it takes beside the model and the task."""
+        return tuple(sorted({need for part in self.parts for need in part.needs}))
+
+    @property
+    def system(self) -> str | None:
+        """Text before every prompt when the trained model is asked."""
+        return "\n".join(part.system for part in self.parts if part.system is not None) or None
+
+    def training(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe's training options as this method uses them; with no part that anchors, lambda is 0."""
+        changes = [part.training for part in self.parts if part.training is not None]
+        start = dict(options)
+        if not self.anchors:
+            start |= {"str_weight": 0.0, "str_probe_weight": 0.0}
+        return reduce(lambda held, change: change(held), changes, start)
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Options]:
+        """Each part's options, out of a recipe's `method_options`.
+
+        Raises:
+            RecipeError: an option does not exist, or its value cannot work.
+        """
+        result = {}
+        for part in self.parts:
+            try:
+                result[part.name] = part.options.model_validate(given.get(part.name) or {})
+            except ValidationError as error:
+                problem = error.errors(include_url=False)[0]
+                where = ".".join(["method_options", part.name, *map(str, problem["loc"])])
+                known = ", ".join(part.options.model_fields) or "none"
+                raise RecipeError(f"`{where}`: {problem['msg']} (its options: {known})") from None
+        return result
+
+    def arranged(self, rows: Any, resources: Resources, options: Mapping[str, Options], batches: Batches) -> Arranged:
+        """The rows to train on, and options that they need."""
+        result = Arranged(rows)
+        for part in self.parts:
+            if part.rows is not None:
+                made = part.rows(result.rows, resources, options[part.name], batches)
+                result = Arranged(made.rows, {**result.training, **made.training})
+        return result
+
+    def terms(self, resources: Resources, options: Mapping[str, Options]) -> list[Term]:
+        """The terms of the loss beside the cross-entropy and the anchor."""
+        return [part.term(resources, options[part.name]) for part in self.parts if part.term is not None]
+
+    def companions(self, resources: Resources, options: Mapping[str, Options]) -> list[Companion]:
+        """What goes along with the steps."""
+        return [part.companion(resources, options[part.name]) for part in self.parts if part.companion is not None]
+
+    def finish(self, model: nn.Module, resources: Resources, options: Mapping[str, Options]) -> None:
+        """Change the trained model before it is kept."""
+        for part in self.parts:
+            if part.finish is not None:
+                part.finish(model, resources, options[part.name])
