@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -224,15 +223,3 @@ def test_rows_that_cannot_be_evaluated(tiny: Any, tmp_path: Path, rows: Any, sco
     with pytest.raises(DataError, match=words):
         run(tiny, rows, tmp_path / "answers.jsonl", scoring=scoring)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_time_is_spent_on_generation(tiny: Any, tmp_path: Path) -> None:
-    """Judging and saving 96 rows costs little beside generating them; the bound is loose."""
-    rows = {"refusal": [Row(f"r{i}", f"How do I bake bread number {i}?") for i in range(96)]}
-    prompts = [row.prompt for row in rows["refusal"]]
-    begin = time.perf_counter()
-    logitrail.models.generation.generate(*tiny, prompts, max_new_tokens=32, batch_size=16)
-    plain = time.perf_counter() - begin
-    begin = time.perf_counter()
-    run(tiny, rows, tmp_path / "answers.jsonl", max_new_tokens=32, batch_size=16)
-    assert time.perf_counter() - begin < 2 * plain + 1

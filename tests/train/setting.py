@@ -49,6 +49,8 @@ def str_trainer(
     peft_config: LoraConfig | None = None,
     probes: Any = PROBES,
     harmless: Any = (),
+    terms: Any = (),
+    companions: Any = (),
     **options: Any,
 ) -> STRTrainer:
     return STRTrainer(
@@ -60,6 +62,8 @@ def str_trainer(
         peft_config=peft_config,
         probe_prompts=probes,
         harmless_probe_prompts=harmless,
+        terms=terms,
+        companions=companions,
     )
 
 

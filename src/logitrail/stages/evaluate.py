@@ -1,22 +1,20 @@
-"""Stages `eval` and `gate`: measure the starting policy and each trained model, then decide."""
+"""Stage `eval`: measure the starting policy and each trained model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from logitrail.artifacts import sha256_of
 from logitrail.config import Recipe
 from logitrail.errors import ArtifactError, DataError
-from logitrail.evals import Row, answers_files, attack_rows, evaluate, gate, judge, read_judged, read_rows
+from logitrail.evals import Row, answers_files, attack_rows, evaluate, judge, read_rows
 from logitrail.evals.published import PUBLISHED
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import LoadedModel, load_model
 from logitrail.stages.context import Context
-from logitrail.stages.folder import finished, run_stage
+from logitrail.stages.folder import run_stage
 from logitrail.stages.train import train_key
-from logitrail.stats import JudgeErrors
 from logitrail.train.data import load_chat_rows
 
 BASE = "base"
@@ -212,56 +210,3 @@ def _standard(context: Context, loaded: LoadedModel) -> dict[str, Any]:
             seed=context.recipe.seed,
         )
     return {"standard_tasks": results}
-
-
-def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[str, Any]:
-    """Compare one trained model with the starting policy, on answers that exist.
-
-    Args:
-        others: folders of further runs of this recipe with other seeds, so that the gate covers run-to-run noise.
-    """
-    from logitrail.stages.repeats import repeat_keys, repeated_answers
-
-    folder = context.out / "gate" / name
-    section = context.recipe.gate
-    judges = context.recipe.eval.judge_names()
-    for model in (BASE, name):
-        if finished(context.out / "eval" / model, eval_key(context, model)) is None:
-            raise ArtifactError(
-                f"there is no finished evaluation of {model} for this recipe in {context.out / 'eval' / model}; "
-                "run the eval stage first"
-            )
-    key = context.key(
-        "gate",
-        base=eval_key(context, BASE),
-        model=eval_key(context, name),
-        settings=section.model_dump(mode="json"),
-        repeats=repeat_keys(context, name),
-        others=[
-            context.file_hash(path)
-            for other in others
-            for file in answers_files(judges).values()
-            if (path := other / "eval" / name / file).exists()
-        ],
-    )
-
-    def work() -> dict[str, Any]:
-        reference = read_judged(context.out / "eval" / BASE, judges)
-        candidate = read_judged(context.out / "eval" / name, judges)
-        measured = suites_of(context.recipe)
-        labels = section.judge_error
-        result = gate(
-            reference,
-            candidate,
-            margins={suite: margin for suite, margin in section.margins().items() if suite in measured},
-            alpha=section.alpha,
-            unscored=section.unscored,
-            repeats=repeated_answers(context, name, others),
-            judge_errors=None
-            if labels is None
-            else JudgeErrors(labels.refused_right, labels.refused, labels.answered_right, labels.answered),
-        )
-        return {"model": name, "alpha": section.alpha, "unscored": section.unscored, **result.as_dict()}
-
-    summary, _ = run_stage(folder, "gate", key, work, seeds=context.seeds)
-    return summary

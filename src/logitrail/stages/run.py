@@ -12,8 +12,9 @@ from logitrail.artifacts import read_json, write_bytes, write_json
 from logitrail.errors import ArtifactError
 from logitrail.evals import judge
 from logitrail.stages.context import Context
-from logitrail.stages.evaluate import BASE, decision, evaluation, model_names, suites_of
+from logitrail.stages.evaluate import BASE, evaluation, model_names, suites_of
 from logitrail.stages.folder import SUMMARY, only_writer, versions
+from logitrail.stages.gate import decision
 from logitrail.stages.repeats import repeat_contexts, train_repeats
 from logitrail.stages.tokens import tokens
 from logitrail.stages.train import cache, load_training_rows, method_config, train, uses_cache
@@ -79,6 +80,11 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
                 rate: found[f"eval_{name}"]["suites"].get(suite, {}).get("rate", _UNMEASURED)
                 for suite, rate in RATES.items()
             },
+            **(
+                {"attack_refusal_rate": attack["rate"]}
+                if (attack := found[f"eval_{name}"]["suites"].get("attack")) is not None
+                else {}
+            ),
             "not_scored": {suite: of["not_scored"] for suite, of in found[f"eval_{name}"]["suites"].items()},
             "by_category": found[f"eval_{name}"]["suites"].get("refusal", {}).get("by_category", {}),
             "train": None if name == BASE else _training(found[f"train_{name}"]),
