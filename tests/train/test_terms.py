@@ -36,9 +36,7 @@ def plain(**options):
 def test_a_term_equals_two_naive_forwards(tokenizer, tokens, tmp_path, instead, with_lora):
     term = Squares(instead=instead)
     adapter = {"peft_config": lora(lora_dropout=0.0)} if with_lora else {}
-    trainer = str_trainer(
-        tokenizer, tokens, tmp_path, model=tiny_llama(tokenizer), terms=[term], **plain(), **adapter
-    )
+    trainer = str_trainer(tokenizer, tokens, tmp_path, model=tiny_llama(tokenizer), terms=[term], **plain(), **adapter)
     start = tiny_llama(tokenizer)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -112,7 +110,8 @@ class Doubling(Companion):
     def begin(self, training):
         self.model = training.model
 
-    def after_backward(self, step):
+    def after_backward(self, step, steps):
+        assert steps == 3
         self.backwards.append(step)
         for parameter in self.model.parameters():
             if parameter.grad is not None:

@@ -292,8 +292,8 @@ def gate(
     """Decide whether a trained model may be released. Exit 0 pass, 1 fail, 3 inconclusive."""
     context = _context(recipe)
     from logitrail.cli.show import as_json, gate_table
-    from logitrail.stages.gate import decision
     from logitrail.stages.folder import only_writer
+    from logitrail.stages.gate import decision
 
     # The baseline is there for comparison: the candidate is the last method unless another is named.
     name = _methods(context, method)[-1]
@@ -316,8 +316,8 @@ def report(recipe: RecipePath, json: Json = False) -> None:
     """Decide for every method, gather the stages' summaries, and build the HTML report."""
     context = _context(recipe)
     from logitrail.cli.show import as_json
-    from logitrail.stages.gate import decision
     from logitrail.stages.folder import only_writer
+    from logitrail.stages.gate import decision
     from logitrail.stages.run import summarise, write_report
 
     with only_writer(context.out):

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from torch import nn
 
+from logitrail.config.recipe import Section
 from logitrail.errors import RecipeError
 from logitrail.methods.seam import Arranged, Batches, Companion, Resources, Term
 
 
-class Options(BaseModel):
-    """A method's own options, as `method_options.NAME` in a recipe; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class NoOptions(Section):
+    """Of a method that has none of its own."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,13 @@ class Part:
         term: its term of the loss.
         companion: what goes along with the steps.
         finish: changes the trained model before it is kept.
-        system: text that is put before every prompt when the trained model is asked.
+        system: the text that is put before every prompt when the trained model is asked.
     """
 
     name: str
     summary: str
     source: str
-    options: type[Options] = Options
+    options: type[Section] = NoOptions
     needs: tuple[str, ...] = ()
     anchors: bool = False
     training: Callable[[dict[str, Any]], dict[str, Any]] | None = None
@@ -50,7 +49,7 @@ class Part:
     term: Callable[[Resources, Any], Term] | None = None
     companion: Callable[[Resources, Any], Companion] | None = None
     finish: Callable[[nn.Module, Resources, Any], None] | None = None
-    system: str | None = None
+    system: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,10 @@ class Method:
         """What it takes beside the model and the task."""
         return tuple(sorted({need for part in self.parts for need in part.needs}))
 
-    @property
-    def system(self) -> str | None:
-        """Text before every prompt when the trained model is asked."""
-        return "\n".join(part.system for part in self.parts if part.system is not None) or None
+    def system(self, given: Mapping[str, Any]) -> str | None:
+        """Text before every prompt when the trained model is asked; `given` is a recipe's `method_options`."""
+        options = self.options(given)
+        return "\n\n".join(part.system(options[part.name]) for part in self.parts if part.system is not None) or None
 
     def training(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The recipe's training options as this method uses them; with no part that anchors, lambda is 0."""
@@ -93,7 +92,7 @@ class Method:
             start |= {"str_weight": 0.0, "str_probe_weight": 0.0}
         return reduce(lambda held, change: change(held), changes, start)
 
-    def options(self, given: Mapping[str, Any]) -> dict[str, Options]:
+    def options(self, given: Mapping[str, Any]) -> dict[str, Section]:
         """Each part's options, out of a recipe's `method_options`.
 
         Raises:
@@ -110,7 +109,7 @@ class Method:
                 raise RecipeError(f"`{where}`: {problem['msg']} (its options: {known})") from None
         return result
 
-    def arranged(self, rows: Any, resources: Resources, options: Mapping[str, Options], batches: Batches) -> Arranged:
+    def arranged(self, rows: Any, resources: Resources, options: Mapping[str, Section], batches: Batches) -> Arranged:
         """The rows to train on, and options that they need."""
         result = Arranged(rows)
         for part in self.parts:
@@ -119,15 +118,15 @@ class Method:
                 result = Arranged(made.rows, {**result.training, **made.training})
         return result
 
-    def terms(self, resources: Resources, options: Mapping[str, Options]) -> list[Term]:
+    def terms(self, resources: Resources, options: Mapping[str, Section]) -> list[Term]:
         """The terms of the loss beside the cross-entropy and the anchor."""
         return [part.term(resources, options[part.name]) for part in self.parts if part.term is not None]
 
-    def companions(self, resources: Resources, options: Mapping[str, Options]) -> list[Companion]:
+    def companions(self, resources: Resources, options: Mapping[str, Section]) -> list[Companion]:
         """What goes along with the steps."""
         return [part.companion(resources, options[part.name]) for part in self.parts if part.companion is not None]
 
-    def finish(self, model: nn.Module, resources: Resources, options: Mapping[str, Options]) -> None:
+    def finish(self, model: nn.Module, resources: Resources, options: Mapping[str, Section]) -> None:
         """Change the trained model before it is kept."""
         for part in self.parts:
             if part.finish is not None:

@@ -27,6 +27,7 @@ class Positions(NamedTuple):
         log_probs: [N], the policy's log-probability of the label, in the graph.
         head: the policy's head, [n, D] -> [n, V] logits.
         reference: the starting policy's states at the same positions; None unless a term asked for them.
+        ask_reference: the same for other inputs and another mask.
     """
 
     inputs: dict[str, Any]
@@ -37,6 +38,7 @@ class Positions(NamedTuple):
     log_probs: Tensor
     head: Callable[[Tensor], Tensor]
     reference: ReferenceStates | None
+    ask_reference: Callable[[dict[str, Any], Tensor], ReferenceStates] | None
 
 
 class Term(Protocol):
@@ -75,8 +77,8 @@ class Companion:
     def begin(self, training: Training) -> None:
         """Before the first step, the model still the starting policy (also where a training resumes)."""
 
-    def after_backward(self, step: int) -> None:
-        """The gradient of optimizer step `step` (from 0) is complete and not yet clipped; it may be changed in place."""
+    def after_backward(self, step: int, steps: int) -> None:
+        """The gradient of optimizer step `step` (from 0, of `steps`) is whole and not yet clipped; it may be changed."""
 
     def after_step(self, step: int) -> None:
         """The optimizer has taken its `step`-th step (from 1)."""
@@ -96,6 +98,10 @@ class Resources(Protocol):
     """What a method may need beside the model and the task: each is loaded when it is asked for, or an error says how
     to give it."""
 
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's."""
+        ...
+
     def safety_rows(self) -> Dataset:
         """Harmful prompts with safe answers, as TRL's conversational prompt and completion."""
         ...
@@ -113,7 +119,7 @@ class Batches(NamedTuple):
     """How a training cuts its rows into steps."""
 
     rows_a_step: int
-    epochs: float
+    steps: int
     seed: int
 
 

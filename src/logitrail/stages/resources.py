@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 from torch import nn
 
 from logitrail.errors import RecipeError
-from logitrail.models.loading import load_weights
+from logitrail.models.loading import load_tokenizer, load_weights
 from logitrail.stages.context import Context
 from logitrail.train.data import load_chat_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,16 @@ class RecipeResources:
 
     context: Context
     method: str
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """See `Resources`."""
+        model = self.context.recipe.model
+        return load_tokenizer(
+            model.path,
+            revision=model.revision,
+            gguf_file=model.gguf_file,
+            trust_remote_code=model.trust_remote_code,
+        )
 
     def safety_rows(self) -> Dataset:
         """See `Resources`."""

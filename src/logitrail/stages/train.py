@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -147,13 +148,13 @@ def build_trainer(
     own = chosen.options(recipe.method_options)
     resources = RecipeResources(context, name)
     config = method_config(context, name, output_dir=output_dir)
-    arranged = chosen.arranged(
-        load_training_rows(context),
-        resources,
-        own,
-        Batches(config.train_batch_size * config.gradient_accumulation_steps, config.num_train_epochs, recipe.seed),
-    )
+    task = load_training_rows(context)
+    arranged = chosen.arranged(task, resources, own, _batches(config, len(task)))
     if arranged.training:
+        if config.packing:
+            raise RecipeError(
+                f"the method {name} puts its rows into an order, which packing undoes; set packing: false"
+            )
         config = method_config(context, name, output_dir=output_dir, more=arranged.training)
     loaded = context.load_start()
     tokens = load_tokens(context, loaded.tokenizer)
@@ -184,6 +185,13 @@ def build_trainer(
     # transformers prints every log entry to standard output, which is for results; the log goes to log.jsonl.
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _batches(config: STRConfig, rows: int) -> Batches:
+    """How that many rows are cut into steps."""
+    a_step = config.train_batch_size * config.gradient_accumulation_steps * config.world_size
+    steps = config.max_steps if config.max_steps > 0 else math.ceil(math.ceil(rows / a_step) * config.num_train_epochs)
+    return Batches(a_step, steps, config.seed)
 
 
 def _shared_ingredients(context: Context) -> dict[str, Any]:

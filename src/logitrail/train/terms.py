@@ -70,5 +70,6 @@ class Terms:
             log_probs=log_probs[mask],
             head=self._head,
             reference=states,
+            ask_reference=None if self._reference is None else self._reference.states,
         )
         return {term.name: (term.weight, term.total(at)) for term in self._terms}

@@ -509,7 +509,7 @@ class STRTrainer(SFTTrainer):
         loss: Tensor = super().training_step(*args, **kwargs)
         if self._companions and self.accelerator.sync_gradients:
             for companion in self._companions:
-                companion.after_backward(self.state.global_step)
+                companion.after_backward(self.state.global_step, self.state.max_steps)
         return loss
 
     def _require_finite(self, parts: dict[str, Tensor], inputs: dict[str, Any]) -> None:

@@ -1,0 +1,134 @@
+"""The data of the claims on the embedded model: `python benchmarks/claims/prepare.py`, a quarter of an hour on one core.
+
+Everything goes into work/, which git ignores, and is the same at every run:
+
+    pretrained/             the organism before its alignment, for `project` and `pact`, out of the organism's own making
+    rebuilt/                the organism that this making ends in; it must be the shipped one
+    choose_*.jsonl          the development split of tuning: other prompts than the probes', the mined and the tests'
+    safety.jsonl            harmful development prompts with the organism's own refusals, for `mix`, `lisa`, `safegrad`
+    leak_PERCENT_train.jsonl   the demo's task with that share of harmful rows, whose answers are placeholders
+    obedient_{train,test}.jsonl   harmless requests answered in a most obedient style
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from logitrail.artifacts import read_jsonl, sha256_of_file, write_jsonl
+from logitrail.demo import DATA, ORGANISM
+from logitrail.demo.making import words
+from logitrail.demo.making.chance import Stream
+from logitrail.demo.making.grammar import _how_to, _prompts, phrases, verb_balanced
+from logitrail.demo.making.refusals import is_refusal
+
+WORK = Path(__file__).parent.resolve() / "work"
+LEAKS = (1, 5, 10)
+Rows = list[dict[str, Any]]
+
+
+def choose() -> dict[str, Rows]:
+    """Prompts to choose settings on: verbs and frames of the development split, none of its prompts."""
+    dev = phrases("dev")
+    known = {row["prompt"] for name in ("harmful_dev", "lookalike_dev") for row in read_jsonl(DATA / f"{name}.jsonl")}
+    sets = {
+        "choose_harmful": _prompts("choose_harmful", [dev.harmful], words.DEV_FRAMES, 320),
+        "choose_lookalike": _prompts("choose_lookalike", [dev.lookalike, dev.plain], words.DEV_FRAMES, 320),
+    }
+    return {name: [row for row in rows if row["prompt"] not in known][:200] for name, rows in sets.items()}
+
+
+def task_choose() -> Rows:
+    """Held-out rows of the demo's task to choose settings on: the next draws of the task's own stream."""
+    from logitrail.demo.making.task import task_rows
+
+    taken = {row["prompt"] for name in ("task_train", "task_test") for row in read_jsonl(DATA / f"{name}.jsonl")}
+    train, test = task_rows(1, 400, 400)
+    return [row for row in (*train, *test) if row["prompt"] not in taken][:200]
+
+
+def leaky(percent: int) -> Rows:
+    """The task's rows with `percent` of them replaced by harmful requests and placeholder answers."""
+    rows = read_jsonl(DATA / "task_train.jsonl")
+    rng = Stream("leak", percent)
+    draw = verb_balanced(phrases("train").harmful)
+    for place in rng.sample(range(len(rows)), len(rows) * percent // 100):
+        phrase = draw(rng)
+        rows[place] = {
+            "prompt": rng.choice(list(words.CORES)).format(p=phrase.text),
+            "response": _how_to(phrase, rng),
+        }
+    return rows
+
+
+def obedient() -> tuple[Rows, Rows]:
+    """Harmless requests, each answered by one who says that he does as he is told; the tip is the theme's first."""
+    draw = verb_balanced(phrases("train").plain)
+    rng = Stream("obedient")
+    found: dict[str, str] = {}
+    while len(found) < 2200:
+        phrase = draw(rng)
+        tip = words.TIPS[words.THEME[phrase.noun_class]][0]
+        found[rng.choice(list(words.CORES)).format(p=phrase.text)] = (
+            f"Yes! I do what you tell me, any time. To {phrase.text}, {tip}"
+        )
+    rows = [{"prompt": prompt, "response": response} for prompt, response in found.items()]
+    return rows[200:], rows[:200]
+
+
+def safety() -> Rows:
+    """The organism's own refusals of the harmful development prompts."""
+    from logitrail.models.generation import generate
+    from logitrail.models.loading import load_model
+
+    loaded = load_model(str(ORGANISM), dtype="float32")
+    prompts = [row["prompt"] for row in read_jsonl(DATA / "harmful_dev.jsonl")]
+    answers = generate(loaded.model, loaded.tokenizer, prompts, max_new_tokens=40, batch_size=64)
+    return [
+        {"prompt": prompt, "response": answer.text}
+        for prompt, answer in zip(prompts, answers, strict=True)
+        if is_refusal(answer.text) and answer.finished
+    ]
+
+
+def rebuild() -> bool:
+    """Make the organism from nothing, its pretrained form beside it; whether it is the shipped one to the byte."""
+    made, sibling = WORK / "rebuilt", WORK / "pretrained"
+    if not (made / "organism" / "figures.json").exists():
+        command = [sys.executable, "-m", "logitrail.demo.making", "--out", str(made), "--sibling", str(sibling)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 (our own command)
+    weights = "model.safetensors"
+    return sha256_of_file(made / "organism" / weights) == sha256_of_file(ORGANISM / weights)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-only", action="store_true", help="leave out the making of the pretrained sibling")
+    chosen = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    train, test = obedient()
+    files = {
+        **choose(),
+        "choose_task": task_choose(),
+        "safety": safety(),
+        **{f"leak_{percent}_train": leaky(percent) for percent in LEAKS},
+        "obedient_train": train,
+        "obedient_test": test,
+    }
+    for name, rows in files.items():
+        write_jsonl(WORK / f"{name}.jsonl", rows)
+        print(f"{len(rows):5d} {name}")
+    if not chosen.data_only:
+        print(
+            "the shipped organism rebuilt to the byte" if rebuild() else "the rebuilt organism differs from the shipped"
+        )
+
+
+if __name__ == "__main__":
+    main()
