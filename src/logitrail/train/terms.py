@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from logitrail.errors import RecipeError
-from logitrail.losses import place_in_response
+from logitrail.losses import response_place
 from logitrail.losses.positions import IGNORED
 from logitrail.methods import Positions, Term
 from logitrail.reference import AdapterOff, Frozen
@@ -65,7 +65,7 @@ class Terms:
             inputs=inputs,
             mask=mask,
             labels=labels[:, 1:][mask],
-            place=place_in_response(labels)[mask],
+            place=response_place(labels)[mask],
             hidden=hidden[:, :-1][mask],
             log_probs=log_probs[mask],
             head=self._head,
