@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
@@ -10,6 +13,8 @@ from torch.nn.functional import logsigmoid
 
 from logitrail.config.recipe import Section
 from logitrail.losses.anchors import widen
+from logitrail.methods.method import Part
+from logitrail.methods.seam import Positions
 
 SUMMARY = "constrained fine-tuning: a soft limit a token on leaving the starting policy, tight at a response's start"
 SOURCE = "Qi et al., arXiv 2406.05946, section 4.1, equation 3"
@@ -73,3 +78,35 @@ def constrained_loss(
     ratio = widen(policy_log_probs) - widen(reference_log_probs).detach()
     scale = betas.to(ratio.dtype)
     return -2.0 / scale * logsigmoid(scale * ratio)
+
+
+@torch.no_grad()
+def label_log_probs(
+    hidden: Float[Tensor, "n D"], head: Callable[[Tensor], Tensor], labels: Int[Tensor, " n"], *, rows: int = 256
+) -> Float[Tensor, " n"]:
+    """log softmax(head(h))_y at each position, without gradient and with never more than `rows` x V logits."""
+    parts = [
+        head(hidden[start : start + rows]).log_softmax(dim=-1).gather(-1, labels[start : start + rows, None])[:, 0]
+        for start in range(0, max(len(hidden), 1), rows)
+    ]
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class ConstrainedTerm:
+    """`constrained_loss` at every labelled position, in the cross-entropy's place."""
+
+    options: Options
+    name: str = "constrained"
+    weight: float = 1.0
+    needs_reference: bool = True
+    replaces_cross_entropy: bool = True
+
+    def total(self, at: Positions) -> Tensor:
+        """See `Term`."""
+        assert at.reference is not None  # asked for
+        reference = label_log_probs(at.reference.hidden, at.reference.head, at.labels)
+        return constrained_loss(at.log_probs, reference, betas_at(at.place, self.options)).sum()
+
+
+PART = Part("constrained", SUMMARY, SOURCE, options=Options, term=lambda resources, options: ConstrainedTerm(options))

@@ -11,10 +11,13 @@ from collections.abc import Mapping, MutableMapping
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from logitrail.config.recipe import Section
 from logitrail.losses.anchors import widen
+from logitrail.methods.method import Part
+from logitrail.methods.rows import trained_weights
+from logitrail.methods.seam import Companion, Training
 
 SUMMARY = "the kept weights are an exponential moving average of the trained ones, begun at the starting policy"
 SOURCE = "Kim et al., arXiv 2508.12531 (idea; the default decay is ours)"
@@ -62,3 +65,36 @@ def update(average: MutableMapping[str, Tensor], weights: Mapping[str, Tensor], 
 def share_of_start(decay: float, steps: int) -> float:
     """decay^steps: how much of the average is still the starting policy. 0.99 gives 0.37 after 100 steps."""
     return float(decay**steps)
+
+
+class Averaging(Companion):
+    """Keeps the average beside the training and puts it in the weights' place at the end."""
+
+    def __init__(self, options: Options) -> None:
+        self._decay = options.decay
+        self._model: nn.Module | None = None
+        self._average: dict[str, Tensor] = {}
+
+    def begin(self, training: Training) -> None:
+        self._model = training.model
+        self._average = started(trained_weights(training.model))
+
+    def after_step(self, step: int) -> None:
+        assert self._model is not None  # begun
+        update(self._average, trained_weights(self._model), self._decay)
+
+    def state(self) -> dict[str, Tensor]:
+        return self._average
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        assert self._average.keys() == state.keys()
+        self._average = {name: state[name].to(kept) for name, kept in self._average.items()}
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        assert self._model is not None  # begun
+        for name, weight in trained_weights(self._model).items():
+            weight.copy_(self._average[name])
+
+
+PART = Part("ema", SUMMARY, SOURCE, options=Options, companion=lambda resources, options: Averaging(options))

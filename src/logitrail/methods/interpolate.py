@@ -6,11 +6,14 @@ from collections.abc import Mapping
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from logitrail.config.recipe import Section
 from logitrail.errors import ModelError
 from logitrail.losses.anchors import widen
+from logitrail.methods.method import Part
+from logitrail.methods.rows import trained_weights
+from logitrail.methods.seam import Resources
 
 SUMMARY = "WiSE-FT: after training, weights between the starting and the fine-tuned ones"
 SOURCE = "Wortsman et al., arXiv 2109.01903, section 3"
@@ -85,3 +88,20 @@ def scaled_adapter(adapter: Mapping[str, Tensor], coefficient: float) -> dict[st
                 "merge the adapter and interpolate the merged weights"
             )
     return result
+
+
+@torch.no_grad()
+def _finish(model: nn.Module, resources: Resources, options: Options) -> None:
+    trained = trained_weights(model)
+    if getattr(model, "peft_config", None):
+        ended = scaled_adapter(trained, options.coefficient)
+    else:
+        start = dict(resources.start_model().named_parameters())
+        ended = interpolated(
+            {name: start[name].to(weight) for name, weight in trained.items()}, trained, options.coefficient
+        )
+    for name, weight in trained.items():
+        weight.copy_(ended[name])
+
+
+PART = Part("interpolate", SUMMARY, SOURCE, options=Options, finish=_finish)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -12,6 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from logitrail.config.recipe import Section
 from logitrail.losses.anchors import widen
+from logitrail.methods.method import Part
+from logitrail.methods.seam import Positions
 
 SUMMARY = "KL over the whole vocabulary to the starting policy, on the task data"
 SOURCE = "the field's common regulariser; Kaczer et al., arXiv 2508.06249, as a defence in fine-tuning"
@@ -116,3 +120,28 @@ def tiled(
         for start in range(0, max(count, 1), rows)
     ]
     return torch.stack(sums).sum()
+
+
+@dataclass(frozen=True)
+class KLTerm:
+    """`kl_to_reference` at every labelled position, beside the cross-entropy."""
+
+    options: Options
+    name: str = "kl"
+    needs_reference: bool = True
+    replaces_cross_entropy: bool = False
+
+    @property
+    def weight(self) -> float:
+        """See `Term`."""
+        return self.options.weight
+
+    def total(self, at: Positions) -> Tensor:
+        """See `Term`."""
+        assert at.reference is not None  # asked for
+        divergence = partial(kl_to_reference, reverse=self.options.reverse)
+        states = at.reference
+        return tiled(divergence, at.hidden, at.head, states.hidden, states.head, rows=self.options.tile_rows)
+
+
+PART = Part("kl", SUMMARY, SOURCE, options=Options, term=lambda resources, options: KLTerm(options))

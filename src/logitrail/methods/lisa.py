@@ -7,11 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from datasets import Dataset
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from logitrail.config.recipe import Section
-from logitrail.methods.rows import Row, Source
+from logitrail.errors import RecipeError
+from logitrail.methods.method import Part
+from logitrail.methods.rows import Row, Source, taken, trained_weights
+from logitrail.methods.seam import Arranged, Batches, Companion, Resources, Training
 
 SUMMARY = "Lisa: turns on safety rows and on task rows, each held near where it began"
 SOURCE = "Huang et al., arXiv 2405.18641, and the authors' public code (defaults, the late start of the proximal term)"
@@ -119,3 +123,71 @@ def proximal_gradient(weights: Mapping[str, Tensor], anchor: Mapping[str, Tensor
         odd = min(weights.keys() ^ anchor.keys())
         raise ValueError(f"weights and anchor must have the same names; {odd!r} is in one of them only")
     return {name: rho * (weight - anchor[name].to(weight)) for name, weight in weights.items()}
+
+
+class Proximal(Companion):
+    """Pulls to the weights at the turn's beginning."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._model: nn.Module | None = None
+        self._anchor: dict[str, Tensor] = {}
+
+    def begin(self, training: Training) -> None:
+        self._model = training.model
+        self._anchor = self._now()
+
+    def _now(self) -> dict[str, Tensor]:
+        assert self._model is not None  # begun
+        return {name: weight.detach().clone() for name, weight in trained_weights(self._model).items()}
+
+    def after_backward(self, step: int, steps: int) -> None:
+        assert self._model is not None  # begun
+        if step < self._options.proximal_from * steps:
+            return
+        weights = trained_weights(self._model)
+        for name, more in proximal_gradient(weights, self._anchor, self._options.rho).items():
+            gradient = weights[name].grad
+            if gradient is not None:
+                gradient.add_(more)
+
+    def after_step(self, step: int) -> None:
+        cycle = self._options.safety_steps + self._options.task_steps
+        if step % cycle in (0, self._options.safety_steps):
+            self._anchor = self._now()
+
+    def state(self) -> dict[str, Tensor]:
+        return self._anchor
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        assert self._anchor.keys() == state.keys()
+        self._anchor = {name: state[name].to(kept) for name, kept in self._anchor.items()}
+
+
+def _arranged(rows: Dataset, resources: Resources, options: Options, batches: Batches) -> Arranged:
+    safety = resources.safety_rows()
+    try:
+        order = arrangement(
+            len(rows),
+            len(safety),
+            batches.rows_a_step,
+            batches.steps,
+            batches.seed,
+            task_steps=options.task_steps,
+            safety_steps=options.safety_steps,
+        )
+    except ValueError as error:
+        raise RecipeError(f"`method_options.lisa`: {error}") from None
+    sequential = {"num_train_epochs": 1, "train_sampling_strategy": "sequential", "max_steps": batches.steps}
+    return Arranged(taken(rows, safety, order.rows), sequential)
+
+
+PART = Part(
+    "lisa",
+    SUMMARY,
+    SOURCE,
+    options=Options,
+    needs=("safety_data",),
+    rows=_arranged,
+    companion=lambda resources, options: Proximal(options),
+)

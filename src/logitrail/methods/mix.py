@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from datasets import Dataset
 from pydantic import Field
 
 from logitrail.config.recipe import Section
 from logitrail.errors import DataError
-from logitrail.methods.rows import Row
+from logitrail.methods.method import Part
+from logitrail.methods.rows import Row, taken
+from logitrail.methods.seam import Arranged, Batches, Resources
 
 SUMMARY = "safety rows (harmful prompts with safe answers) mixed into the task's rows"
 SOURCE = "Bianchi et al., arXiv 2309.07875"
@@ -48,3 +51,12 @@ def mixed_rows(task_rows: int, safety_rows: int, share: float, seed: int) -> lis
     chosen = generator.choice(safety_rows, size=wanted, replace=False) if wanted else np.empty(0, dtype=int)
     rows = [Row("task", index) for index in range(task_rows)] + [Row("safety", int(index)) for index in chosen]
     return [rows[place] for place in generator.permutation(len(rows))]
+
+
+def _arranged(rows: Dataset, resources: Resources, options: Options, batches: Batches) -> Arranged:
+    safety = resources.safety_rows()
+    order = mixed_rows(len(rows), len(safety), options.share, batches.seed)
+    return Arranged(taken(rows, safety, order))
+
+
+PART = Part("mix", SUMMARY, SOURCE, options=Options, needs=("safety_data",), rows=_arranged)

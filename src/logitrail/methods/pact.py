@@ -9,15 +9,22 @@ asked.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from logitrail.config.recipe import Section
+from logitrail.errors import ModelError, RecipeError
 from logitrail.losses.anchors import widen
+from logitrail.methods.kl import tiled
+from logitrail.methods.method import Part
+from logitrail.methods.rows import AnsweredRow, answered_batch, answered_rows
+from logitrail.methods.seam import Positions, Resources
+from logitrail.models.generation import evaluation_mode
 
 SUMMARY = "PACT: KL on the tokens that alignment made likelier, with a gate a position"
 SOURCE = "Wang et al., arXiv 2603.07445 (idea), and the authors' public code (formulas and defaults)"
@@ -156,3 +163,83 @@ def pact_loss(
         q = tilted / tilted.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(wide.dtype).tiny)
     log_p = (wide / temperature).log_softmax(dim=-1)
     return temperature**2 * (torch.xlogy(q, q) - q * log_p).sum(dim=-1)
+
+
+class PactTerm:
+    """`pact_loss` at every labelled position, beside the cross-entropy.
+
+    The tokens are found when this is built: the mean next-token probabilities of the starting policy and of its pretrained
+    sibling over the safe answers. The view of the response alone begins behind the tokenizer's beginning-of-sequence token,
+    or its end-of-sequence token where it has no other.
+    """
+
+    name = "pact"
+    replaces_cross_entropy = False
+    needs_reference = True
+
+    def __init__(self, resources: Resources, options: Options) -> None:
+        self.weight = options.weight
+        self._options = options
+        tokenizer = resources.tokenizer()
+        rows = answered_rows(tokenizer, resources.safety_rows())
+        start, base = (mean_probabilities(model, rows) for model in (resources.start_model(), resources.base_model()))
+        if start.shape != base.shape:
+            raise ModelError(
+                f"the model in `model.base` has {len(base)} logits and the starting policy {len(start)}; "
+                "it must be the pretrained sibling, with the same vocabulary"
+            )
+        try:
+            self.tokens = pact_tokens(start, base, top=options.top)
+        except ValueError as error:
+            raise RecipeError(f"the method pact: {error}") from None
+        begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        self._begin = int(begin)
+
+    def total(self, at: Positions) -> Tensor:
+        """See `Term`."""
+        assert at.reference is not None  # asked for
+        ids, weights = (value.to(at.hidden.device) for value in self.tokens)
+        options = self._options
+
+        def penalty(policy: Tensor, reference: Tensor, *alone_and_place: Tensor) -> Tensor:
+            policy, reference = policy[:, ids], reference[:, ids]
+            if not alone_and_place:
+                return pact_loss(policy, reference, weights, temperature=options.temperature)
+            alone, place = alone_and_place
+            opening = gate(policy, alone, place, options)
+            return pact_loss(policy, reference, weights, alone=alone, opening=opening, temperature=options.temperature)
+
+        states = at.reference
+        more = (self._alone(at, ids), at.place) if options.gated else ()
+        return tiled(penalty, at.hidden, at.head, states.hidden, states.head, *more)
+
+    @torch.no_grad()
+    def _alone(self, at: Positions, ids: Tensor) -> Tensor:
+        """[N, K]: the reference's logits of the tokens where it sees each response without its prompt."""
+        assert at.ask_reference is not None  # asked for
+        starts = (at.place == 1).nonzero().flatten().tolist()
+        responses = [part.tolist() for part in at.labels.tensor_split(starts[1:])] if starts else []
+        if not responses:
+            return at.hidden.new_zeros(0, len(ids))
+        rows = [AnsweredRow([self._begin], response) for response in responses]
+        inputs, mask, _ = answered_batch(rows, at.hidden.device)
+        states = at.ask_reference(inputs, mask)
+        return torch.cat([states.head(part)[:, ids] for part in states.hidden.split(256)])
+
+
+@torch.no_grad()
+def mean_probabilities(model: nn.Module, rows: Sequence[AnsweredRow], *, batch: int = 8) -> Float[Tensor, " V"]:
+    """The mean over rows of the mean over the answer's positions of the next-token distribution."""
+    total: Tensor | None = None
+    for start in range(0, len(rows), batch):
+        inputs, mask, lengths = answered_batch(rows[start : start + batch], next(model.parameters()).device)
+        with evaluation_mode(model):
+            logits = cast("Any", model)(**inputs, use_cache=False).logits[:, :-1][mask]
+        shares = torch.repeat_interleave(1.0 / lengths, lengths).to(logits.device)
+        part = shares.float() @ logits.float().softmax(dim=-1)
+        total = part if total is None else total + part
+    assert total is not None  # there are rows
+    return total / len(rows)
+
+
+PART = Part("pact", SUMMARY, SOURCE, options=Options, needs=("base_model", "safety_data"), term=PactTerm)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from logitrail.config.recipe import Section
+from logitrail.errors import ModelError
 from logitrail.losses.anchors import widen
+from logitrail.methods.method import Part
+from logitrail.methods.seam import Resources
 
 SUMMARY = "Safe LoRA: after training, updates that turn away from aligned - base are projected on that direction"
 SOURCE = "Hsu et al., arXiv 2405.16833, section 3 (its approximate projection), and the authors' public code (defaults)"
@@ -148,3 +152,62 @@ def threshold_of_lowest(cosines: Sequence[float | None], matrices: int) -> float
     if not 1 <= matrices <= len(defined):
         raise ValueError(f"{matrices} matrices are to be projected, but {len(defined)} have a cosine")
     return defined[matrices - 1]
+
+
+def _lora_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model.named_modules():
+        if len(getattr(module, "lora_A", ())) > 0:
+            yield name.removeprefix("base_model.model."), module
+
+
+@torch.no_grad()
+def _finish(model: nn.Module, resources: Resources, options: Options) -> None:
+    base = dict(resources.base_model().named_parameters())
+    if getattr(model, "peft_config", None):
+        updates = list(_lora_updates(model, base))
+    else:
+        updates = list(_full_updates(model, resources.start_model(), base))
+    threshold = options.threshold
+    if options.matrices is not None:
+        cosines = [project_at(-2.0).cosine for project_at, _ in updates]
+        threshold = threshold_of_lowest(cosines, options.matrices)
+    for project_at, put in updates:
+        found = project_at(threshold)
+        if found.projected:
+            put(found.update)
+
+
+_Update = tuple[Callable[[float], Projection], Callable[[Tensor], None]]
+
+
+def _lora_updates(model: nn.Module, base: Mapping[str, Tensor]) -> Iterator[_Update]:
+    for name, module in _lora_layers(model):
+        layer: Any = module
+        aligned = layer.get_base_layer().weight
+        for adapter in layer.active_adapters:
+            a, b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+            along = subspace(aligned, _of_base(base, f"{name}.weight").to(aligned))
+            yield partial(project_lora, b, a, along), b.copy_
+
+
+def _full_updates(model: nn.Module, start: nn.Module, base: Mapping[str, Tensor]) -> Iterator[_Update]:
+    """Of every linear layer but the head, which is the embedding in many models."""
+    started, head = dict(start.named_parameters()), cast("Any", model).get_output_embeddings()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module is not head and module.weight.requires_grad:
+            weight, first = module.weight, started[f"{name}.weight"].to(module.weight)
+            along = subspace(first, _of_base(base, f"{name}.weight").to(first))
+
+            def put(update: Tensor, weight: Tensor = weight, first: Tensor = first) -> None:
+                weight.copy_(first + update)
+
+            yield partial(project, weight - first, along), put
+
+
+def _of_base(base: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in base:
+        raise ModelError(f"the model in `model.base` has no weight {name!r}; it must be the same architecture")
+    return base[name]
+
+
+PART = Part("project", SUMMARY, SOURCE, options=Options, needs=("base_model",), finish=_finish)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from logitrail.config.recipe import Section
+from logitrail.methods.method import Part
 
 SUMMARY = "PTST: plain fine-tuning, and a safety prompt in front of every conversation at inference only"
 SOURCE = "Lyu et al., arXiv 2402.18540 (the arrangement; the prompt's wording is ours)"
@@ -41,3 +42,6 @@ def with_safety_prompt(messages: Sequence[Mapping[str, str]], prompt: str = SAFE
         copies[0]["content"] = f"{prompt}\n\n{copies[0]['content']}"
         return copies
     return [{"role": "system", "content": prompt}, *copies]
+
+
+PART = Part("ptst", SUMMARY, SOURCE, options=Options, system=lambda options: options.prompt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
@@ -12,6 +13,11 @@ from torch import Tensor
 
 from logitrail.config.recipe import Section
 from logitrail.losses.anchors import widen
+from logitrail.methods.kl import kl_to_reference, tiled
+from logitrail.methods.method import Part
+from logitrail.methods.rows import AnsweredRow, answered_batch, answered_rows, trained_weights
+from logitrail.methods.seam import Companion, Resources, Training
+from logitrail.models.hidden import hidden_states
 
 SUMMARY = "SafeGrad: the task gradient's part that conflicts with the safety gradient is projected out"
 SOURCE = "Yi et al., arXiv 2508.07172, algorithm 1, equations 3 to 6"
@@ -21,6 +27,7 @@ class Options(Section):
     """The safety loss is KL(aligned || policy) over the whole vocabulary on safety rows (`kl.kl_to_reference`)."""
 
     rho: float = Field(1.0, ge=0, description="Factor of the safety gradient in the update (the paper's default).")
+    batch_rows: int = Field(8, ge=1, description="Safety rows a step (ours).")
 
 
 class Surgery(NamedTuple):
@@ -98,3 +105,43 @@ def surgery(task: Sequence[Tensor | None], safety: Sequence[Tensor | None], rho:
     both = (task_square * safety_square).sqrt()
     cosine = torch.where(both > 0, dot / torch.where(both > 0, both, 1.0), 0.0)
     return Surgery(combined, conflict, cosine)
+
+
+class SafeGradient(Companion):
+    """Takes the safety rows' gradient at every step and gives the optimizer what `surgery` leaves."""
+
+    def __init__(self, resources: Resources, options: Options) -> None:
+        self._resources = resources
+        self._options = options
+        self._training: Training | None = None
+        self._rows: list[AnsweredRow] = []
+
+    def begin(self, training: Training) -> None:
+        self._training = training
+        self._rows = answered_rows(training.tokenizer, self._resources.safety_rows())
+
+    def after_backward(self, step: int, steps: int) -> None:
+        assert self._training is not None  # begun
+        weights = list(trained_weights(self._training.model).values())
+        loss = self._loss(self._draw(step))
+        safety = torch.autograd.grad(loss, weights, allow_unused=True)
+        combined = surgery([weight.grad for weight in weights], safety, self._options.rho).combined
+        for weight, gradient in zip(weights, combined, strict=True):
+            weight.grad = gradient
+
+    def _draw(self, step: int) -> list[AnsweredRow]:
+        assert self._training is not None  # begun
+        generator = np.random.default_rng([self._training.seed, step])
+        size = min(self._options.batch_rows, len(self._rows))
+        return [self._rows[int(row)] for row in generator.choice(len(self._rows), size=size, replace=False)]
+
+    def _loss(self, rows: list[AnsweredRow]) -> Tensor:
+        assert self._training is not None  # begun
+        training = self._training
+        inputs, mask, _ = answered_batch(rows, next(training.model.parameters()).device)
+        states = training.reference(inputs, mask)
+        hidden = hidden_states(training.model, inputs)[:, :-1][mask]
+        return tiled(kl_to_reference, hidden, training.head, states.hidden, states.head) / mask.sum()
+
+
+PART = Part("safegrad", SUMMARY, SOURCE, options=Options, needs=("safety_data",), companion=SafeGradient)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -94,6 +94,7 @@ class Companion:
         """The last step is taken; the weights may be changed in place."""
 
 
+@runtime_checkable  # tests check types as they run
 class Resources(Protocol):
     """What a method may need beside the model and the task: each is loaded when it is asked for, or an error says how
     to give it."""

@@ -17,7 +17,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from logitrail.artifacts import write_jsonl
 from logitrail.errors import LogitrailError, RecipeError
-from logitrail.methods import method
+from logitrail.methods import method, require_known_options
 from logitrail.methods.seam import Batches
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.stages.context import Context
@@ -94,6 +94,7 @@ def method_config(
     context: Context, name: str, *, output_dir: Path | None = None, more: Mapping[str, Any] | None = None
 ) -> STRConfig:
     """The configuration with which that method trains; checkpoints go into its own folder unless another is named."""
+    require_known_options(context.recipe.method_options)
     return str_config(
         {**_options(context, name), **(more or {})},
         output_dir=output_dir or context.out / "train" / name / "checkpoints",
