@@ -1,7 +1,7 @@
 """The mathematics of Safety Token Regularization: pure functions of tensors."""
 
 from logitrail.losses.anchors import ANCHORS, AnchorForm, anchor_form
-from logitrail.losses.positions import first_count, position_mask
+from logitrail.losses.positions import first_count, position_mask, response_place
 from logitrail.losses.safety_token import anchor_difference, anchor_distance, position_penalty, safety_token_loss
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "first_count",
     "position_mask",
     "position_penalty",
+    "response_place",
     "safety_token_loss",
 ]
