@@ -1,0 +1,158 @@
+"""PACT: KL on a subset of safety tokens, with a gate between two references.
+
+What is whose: the idea (safety tokens found by p(aligned) - p(base), their confidence held near the aligned model's, and
+only theirs) is the paper's text. Its equations were not at hand; the formulas, names of the gate and defaults here follow
+what the authors' public code computes, in our words. Its gate mixes in the aligned model's view of the response *alone*,
+without the user's prompt, where the policy is less sure than that view: a response that reads as harmful whatever was
+asked.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from logitrail.config.recipe import Section
+from logitrail.losses.anchors import widen
+
+SUMMARY = "PACT: KL on the tokens that alignment made likelier, with a gate a position"
+SOURCE = "Wang et al., arXiv 2603.07445 (idea), and the authors' public code (formulas and defaults)"
+
+
+class Options(Section):
+    """loss = CE + weight * mean of `pact_loss` over the positions with a label. Defaults are the authors' code's."""
+
+    weight: float = Field(1.0, ge=0, description="Factor of the KL.")
+    top: int = Field(50, ge=1, description="Tokens looked at: the likeliest under the aligned model.")
+    temperature: float = Field(2.0, gt=0, description="Softening of both distributions in the KL.")
+    gated: bool = Field(True, description="Mix in the aligned model's view of the response without its prompt.")
+    gate_top_p: float = Field(0.9, gt=0, le=1, description="Mass whose tokens are counted as a measure of confidence.")
+    gate_slope: float = Field(2.0, description="Slope of the gate's sigmoid.")
+    gate_bias: float = Field(0.0, description="Shift of the gate's sigmoid.")
+    gate_prefix: int = Field(8, ge=0, description="First positions of a response at which the gate does not decay.")
+    gate_decay: float = Field(8.0, gt=0, description="Positions in which the gate falls by a factor e behind them.")
+
+
+class PactTokens(NamedTuple):
+    """Token ids of the subset, ascending, and their weights: not negative, of which at least one is above 0."""
+
+    ids: Int[Tensor, " K"]
+    weights: Float[Tensor, " K"]
+
+
+def pact_tokens(
+    aligned: Float[Tensor, " V"], base: Float[Tensor, " V"], *, top: int = 50, floor: float = 1e-9
+) -> PactTokens:
+    """Tokens that alignment made likelier, from mean next-token probabilities over safe answers to harmful prompts.
+
+        d = aligned - base on the `top` tokens of largest aligned probability;  w = max(0, (d - mean d) / |d - mean d|)
+
+    Naive equivalent: sort by `aligned`, keep `top`, drop |d| <= floor, subtract the mean of the rest, scale to length 1,
+    set what is below 0 to 0. Tokens whose weight became 0 stay in the subset: the KL pulls the policy off them.
+
+    Args:
+        aligned: mean over rows of the mean over the answer's positions of p_aligned; sums to 1.
+        base: the same of the pretrained, unaligned model on the same answers (behind a plain prompt in the authors' code).
+        top: number of candidates.
+        floor: difference that counts as none.
+
+    Raises:
+        ValueError: fewer than two candidates differ, so that nothing stands out.
+    """
+    candidates = aligned.topk(min(top, len(aligned))).indices.sort().values
+    difference = widen(aligned)[candidates] - widen(base)[candidates]
+    kept = difference.abs() > floor
+    ids, difference = candidates[kept], difference[kept]
+    centred = difference - difference.mean() if len(difference) else difference
+    length = centred.norm()
+    if len(difference) < 2 or not length > floor:
+        raise ValueError(
+            f"of the {len(candidates)} likeliest tokens {len(difference)} differ between the aligned and the base model, "
+            "and none stands out; is the base model the pretrained sibling of the aligned one?"
+        )
+    return PactTokens(ids, (centred / length).clamp(min=0))
+
+
+def top_p_count(probabilities: Float[Tensor, "*batch K"], mass: float) -> Int[Tensor, "*batch"]:
+    """The least number of tokens whose probabilities reach `mass`: few where a model is sure.
+
+    Naive equivalent: add the largest probabilities until the sum is `mass` or more; how many were added.
+    """
+    total = probabilities.sort(dim=-1, descending=True).values.cumsum(dim=-1)
+    return ((total < mass).sum(dim=-1) + 1).clamp(max=probabilities.shape[-1])
+
+
+def gate(
+    policy: Float[Tensor, "*batch K"], alone: Float[Tensor, "*batch K"], place: Int[Tensor, "*batch"], options: Options
+) -> Float[Tensor, "*batch"]:
+    """c_t in [0, 1]: how far the reference moves towards its view of the response alone.
+
+        c_t = sigmoid(slope (I(policy) - I(alone) - bias)) * exp(-max(0, t - prefix) / decay),   I = top-p count / K
+
+    Args:
+        policy: the policy's logits of the K tokens; the count has no gradient, so none flows.
+        alone: the aligned model's logits of the K tokens, given only the response so far and no prompt.
+        place: the token's number in its response, from 1 (the code's t is one less).
+        options: the gate's parameters.
+    """
+    with torch.no_grad():
+        policy_count = top_p_count(widen(policy).softmax(dim=-1), options.gate_top_p)
+        alone_count = top_p_count(widen(alone).softmax(dim=-1), options.gate_top_p)
+        surplus = (policy_count - alone_count).to(widen(policy).dtype) / policy.shape[-1]
+        behind = (place - 1 - options.gate_prefix).clamp(min=0).to(surplus.dtype)
+        opening = torch.sigmoid(options.gate_slope * (surplus - options.gate_bias))
+        return opening * torch.exp(-behind / options.gate_decay)
+
+
+def pact_loss(
+    policy: Float[Tensor, "*batch K"],
+    reference: Float[Tensor, "*batch K"],
+    weights: Float[Tensor, " K"],
+    *,
+    alone: Float[Tensor, "*batch K"] | None = None,
+    opening: Float[Tensor, "*batch"] | None = None,
+    temperature: float = 2.0,
+) -> Float[Tensor, "*batch"]:
+    r"""KL on the subset, a position: T^2 KL(q || p), both over the K tokens only.
+
+        m = (1 - c) z0 + c z_alone;   q_s ~ w_s softmax(m / T)_s, normalised;   p = softmax(z_S / T)
+
+    Naive equivalent::
+
+        m = [(1 - c) * a + c * b for a, b in zip(reference, alone)]
+        q = normalised([w * v for w, v in zip(weights, softmax(m / T))])
+        p = softmax(policy / T)
+        return T**2 * sum(q[s] * (log(q[s]) - log(p[s])) for s in range(K) if q[s] > 0)
+
+    The weights tilt the target, so the loss is not 0 where policy and reference agree, unless all weights are equal.
+    Like `logit` and `centered` anchors it sees only the K columns: the mass outside them is free.
+
+    Args:
+        policy: the policy's logits of the K tokens (`PactTokens.ids`).
+        reference: the aligned model's on the same context; no gradient flows into it.
+        weights: `PactTokens.weights`.
+        alone: the aligned model's logits given the response without its prompt; with `opening`, or neither.
+        opening: c, of `gate`.
+        temperature: T.
+
+    Returns:
+        nats times T^2, one a position; float32, or float64 for float64 input.
+
+    Raises:
+        ValueError: only one of `alone` and `opening` is given.
+    """
+    if (alone is None) != (opening is None):
+        raise ValueError("pact_loss needs `alone` and `opening` together, or neither for the loss without a gate")
+    wide = widen(policy)
+    with torch.no_grad():
+        target = widen(reference).to(wide.dtype)
+        if alone is not None and opening is not None:
+            target = target + opening.to(wide.dtype).unsqueeze(-1) * (alone.to(wide.dtype) - target)
+        tilted = (target / temperature).softmax(dim=-1) * weights.to(wide.dtype)
+        q = tilted / tilted.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(wide.dtype).tiny)
+    log_p = (wide / temperature).log_softmax(dim=-1)
+    return temperature**2 * (torch.xlogy(q, q) - q * log_p).sum(dim=-1)
