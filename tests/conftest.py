@@ -9,7 +9,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["logitrail.losses", "logitrail.models.head"], "beartype.beartype")
+_PURE_METHODS = [f"logitrail.methods.{name}" for name in ("kl", "constrained", "pact", "safegrad", "project")]
+install_import_hook(["logitrail.losses", "logitrail.models.head", *_PURE_METHODS], "beartype.beartype")
 
 import pytest
 import torch
