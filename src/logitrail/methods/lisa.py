@@ -91,7 +91,7 @@ def arrangement(
         "safety": _stream(safety_rows, np.random.default_rng(safety_seed)),
     }
     cycle = safety_steps + task_steps
-    states: list[Source] = ["safety" if step % cycle <= safety_steps else "task" for step in range(steps)]
+    states: list[Source] = ["safety" if step % cycle < safety_steps else "task" for step in range(steps)]
     rows = [Row(state, next(streams[state])) for state in states for _ in range(batch_rows)]
     switches = [step for step in range(1, steps) if states[step] != states[step - 1]]
     return Arrangement(rows, states, switches)

@@ -30,7 +30,7 @@ class Row(NamedTuple):
 def taken(task: Dataset, safety: Dataset, order: Sequence[Row]) -> Dataset:
     """The rows of `order`, out of both sources, which must have the same columns."""
     both = concatenate_datasets([task, safety])
-    return both.select([row.index + (len(task) if row.source == "safety" else 0) for row in order])
+    return both.select([row.number + (len(task) if row.source == "safety" else 0) for row in order])
 
 
 class AnsweredRow(NamedTuple):
