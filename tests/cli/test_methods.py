@@ -80,7 +80,7 @@ def test_every_method_trains_another_model(equipped, logitrail, lora):
     assert seen["lisa"].keys() == seen["mix"].keys()
 
 
-@pytest.mark.parametrize("name", ["str+ema", "lisa", "safegrad", "constrained+ema"])
+@pytest.mark.parametrize("name", ["str", "str+ema", "lisa", "safegrad", "constrained+ema"])
 def test_a_resumed_training_is_an_unbroken_ones_equal(equipped, logitrail, name):
     """Two checkpoints are kept, so a training that is told to stop at step 4 goes on from there."""
     project, write = equipped

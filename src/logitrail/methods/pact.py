@@ -224,7 +224,8 @@ class PactTerm:
         rows = [AnsweredRow([self._begin], response) for response in responses]
         inputs, mask, _ = answered_batch(rows, at.hidden.device)
         states = at.ask_reference(inputs, mask)
-        return torch.cat([states.head(part)[:, ids] for part in states.hidden.split(256)])
+        tiles = range(0, len(states.hidden), 256)
+        return torch.cat([states.head(states.hidden[start : start + 256])[:, ids] for start in tiles])
 
 
 @torch.no_grad()

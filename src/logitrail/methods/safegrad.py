@@ -110,6 +110,8 @@ def surgery(task: Sequence[Tensor | None], safety: Sequence[Tensor | None], rho:
 class SafeGradient(Companion):
     """Takes the safety rows' gradient at every step and gives the optimizer what `surgery` leaves."""
 
+    needs_reference = True
+
     def __init__(self, resources: Resources, options: Options) -> None:
         self._resources = resources
         self._options = options
@@ -139,6 +141,7 @@ class SafeGradient(Companion):
         assert self._training is not None  # begun
         training = self._training
         inputs, mask, _ = answered_batch(rows, next(training.model.parameters()).device)
+        assert training.reference is not None  # asked for
         states = training.reference(inputs, mask)
         hidden = hidden_states(training.model, inputs)[:, :-1][mask]
         return tiled(kl_to_reference, hidden, training.head, states.hidden, states.head) / mask.sum()

@@ -51,10 +51,17 @@ class Term(Protocol):
         replaces_cross_entropy: whether it stands in the cross-entropy's place instead of beside it.
     """
 
-    name: str
-    weight: float
-    needs_reference: bool
-    replaces_cross_entropy: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weight(self) -> float: ...
+
+    @property
+    def needs_reference(self) -> bool: ...
+
+    @property
+    def replaces_cross_entropy(self) -> bool: ...
 
     def total(self, at: Positions) -> Tensor:
         """The sum over the N positions, a scalar in the graph; 0, still in the graph, for N = 0."""
@@ -67,12 +74,19 @@ class Training(NamedTuple):
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     head: Callable[[Tensor], Tensor]
-    reference: Callable[[dict[str, Any], Tensor], ReferenceStates]
+    reference: Callable[[dict[str, Any], Tensor], ReferenceStates] | None
     seed: int
 
 
 class Companion:
-    """Goes along with the steps of a training; what it does not need it leaves as it is here: nothing."""
+    """Goes along with the steps of a training; what it does not need it leaves as it is here: nothing.
+
+    Attributes:
+        needs_reference: whether `Training.reference`, the starting policy's states at the positions of a mask, must be
+            there.
+    """
+
+    needs_reference = False
 
     def begin(self, training: Training) -> None:
         """Before the first step, the model still the starting policy (also where a training resumes)."""

@@ -172,8 +172,9 @@ class STRTrainer(SFTTrainer):
         self.cache: ReferenceCache | None = None
         self._provider = self._choose_reference(args.str_reference)
         self._live: AdapterOff | Frozen | None = None
-        needed = any(term.needs_reference for term in terms)
-        self._terms = Terms(terms, self._live_reference() if needed else None, self._head.logits)
+        if any(term.needs_reference for term in terms) or any(one.needs_reference for one in companions):
+            self._live = self._live_reference()  # now: later the policy is no longer the starting one
+        self._terms = Terms(terms, self._live, self._head.logits)
         self._companions = list(companions)
         self._begin_companions()
         anchored = args.str_probe_weight > 0
@@ -221,14 +222,11 @@ class STRTrainer(SFTTrainer):
 
     def _live_reference(self) -> AdapterOff | Frozen:
         """The starting policy as something that can run, for what a cache of K columns does not hold."""
-        if self._live is None:
-            if isinstance(self._provider, AdapterOff | Frozen):
-                self._live = self._provider
-            elif why_not_adapter_off(self.model) is None:
-                self._live = AdapterOff(self.model, self._head, with_logsumexp=False)
-            else:
-                self._live = Frozen(self.model, self._ids, with_logsumexp=False)
-        return self._live
+        if isinstance(self._provider, AdapterOff | Frozen):
+            return self._provider
+        if why_not_adapter_off(self.model) is None:
+            return AdapterOff(self.model, self._head, with_logsumexp=False)
+        return Frozen(self.model, self._ids, with_logsumexp=False)
 
     def _begin_companions(self) -> None:
         if self._companions and self.accelerator.num_processes > 1:
@@ -244,7 +242,7 @@ class STRTrainer(SFTTrainer):
                     self.model,
                     self._tokenizer,
                     self._head.logits,
-                    lambda inputs, mask: self._live_reference().states(inputs, mask),
+                    None if self._live is None else self._live.states,
                     self.args.seed,
                 )
             )
