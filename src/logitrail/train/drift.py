@@ -43,7 +43,7 @@ class DriftMonitor(TrainerCallback):
         safety_tokens: whose logits are watched; they must belong to the trainer's tokenizer.
         budget: stop the training after the first measurement above it; None only watches.
         every: steps between two measurements; the last step is always measured.
-        anchor: `logprob` (nats), `logit`, `centered` or `margin`.
+        anchor: `logprob` (nats), `logit`, `centered`, `margin` or `common`.
         report: told one line a measurement; by default it is printed on standard error.
 
     Attributes:

@@ -144,7 +144,7 @@ class STRTrainer(SFTTrainer):
         self._ids = [*safety_tokens.ids, *compliance]
         weights = list(safety_tokens.weights)
         self._token_weights = (
-            None if form.needs_compliance or all(weight == 1.0 for weight in weights) else torch.tensor(weights)
+            torch.tensor(weights) if form.per_token and any(weight != 1.0 for weight in weights) else None
         )
         self._head = SafetyHead(self.model, self._ids, sparse_gradient=True)
         self._head.verify(self.model)
