@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from logitrail.types import Control
+
 
 class Section(BaseModel):
     """Frozen; an unknown key is an error (`reading` names the nearest right one)."""
@@ -54,6 +56,10 @@ class TokensSection(Section):
     languages: tuple[str, ...] = Field(("en",), description="Languages of the built-in templates.")
     top_k: int = Field(32, ge=1, description="How many tokens to anchor at most.")
     mine: MineSection | None = Field(None, description="Mine the model's own refusals as well.")
+    control: Control | None = Field(
+        None, description="For ablations: as many other tokens in their place (random, matched, common, vocabulary)."
+    )
+    control_seed: int = Field(0, ge=0, lt=2**32, description="Of the draw of `control`; not the training's seed.")
 
     @model_validator(mode="after")
     def _one_source(self) -> TokensSection:

@@ -35,7 +35,7 @@ def repeat_contexts(context: Context) -> list[Context]:
     mine = recipe.tokens.mine
     shared = {
         "tokens": recipe.tokens.model_copy(
-            update={"file": context.out / "tokens" / FILE, "templates": None, "mine": None}
+            update={"file": context.out / "tokens" / FILE, "templates": None, "mine": None, "control": None}
         ),
         "probes": recipe.probes or (mine.harmful if mine else None),
         "harmless_probes": recipe.harmless_probes or (mine.harmless if mine else None),
