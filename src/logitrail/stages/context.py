@@ -10,6 +10,7 @@ from typing import Any
 from logitrail.artifacts import sha256_of_file, sha256_of_json
 from logitrail.config import Recipe
 from logitrail.errors import DataError
+from logitrail.models.chat import require_system_turn
 from logitrail.models.loading import LoadedModel, load_model
 from logitrail.stages.folder import versions
 from logitrail.stages.progress import Progress, Silent
@@ -58,7 +59,7 @@ class Context:
     def load_start(self) -> LoadedModel:
         """The starting policy and its tokenizer."""
         model = self.recipe.model
-        return load_model(
+        loaded = load_model(
             model.path,
             adapter=model.adapter,
             revision=model.revision,
@@ -66,6 +67,9 @@ class Context:
             dtype=model.dtype,
             trust_remote_code=model.trust_remote_code,
         )
+        if self.recipe.data.system is not None:
+            require_system_turn(loaded.tokenizer, self.recipe.data.system)
+        return loaded
 
     def file_hash(self, path: Path | None) -> str | None:
         """Hash of a data file's bytes.

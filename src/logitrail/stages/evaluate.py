@@ -11,6 +11,7 @@ from logitrail.config import Recipe
 from logitrail.errors import ArtifactError, DataError
 from logitrail.evals import Row, answers_files, attack_rows, evaluate, gate, judge, read_judged, read_rows
 from logitrail.evals.published import PUBLISHED
+from logitrail.methods import method
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import LoadedModel, load_model
 from logitrail.stages.context import Context
@@ -64,7 +65,7 @@ def _no_set_by_name(recipe: Recipe) -> None:
 
 def _task_rows(recipe: Recipe, path: Path) -> list[Row]:
     data = recipe.data
-    chats = load_chat_rows(path, prompt=data.prompt, response=data.response, system=data.system, limit=data.test_limit)
+    chats = load_chat_rows(path, prompt=data.prompt, response=data.response, limit=data.test_limit)
     rows: dict[str, Row] = {}
     for number, chat in enumerate(chats, 1):
         before = chat["prompt"]
@@ -100,6 +101,15 @@ def load_named(context: Context, name: str) -> LoadedModel:
     )
 
 
+def system_of(context: Context, name: str) -> str | None:
+    """What stands before every prompt of that model: `data.system`, and behind it the method's own text if it has one.
+
+    A method with `system` (a safety prompt at inference, as in Lyu et al. 2024) adds it here and not in training.
+    """
+    own = None if name == BASE else getattr(method(name), "system", None)
+    return "\n\n".join(text for text in (context.recipe.data.system, own) if text) or None
+
+
 def _model_key(context: Context, name: str) -> str:
     return context.model_id if name == BASE else train_key(context, name)
 
@@ -113,7 +123,8 @@ def eval_key(context: Context, name: str) -> str:
         "eval",
         model=_model_key(context, name),
         settings=section.model_dump(mode="json", exclude={"harmful", "harmless", "standard_tasks_path"}),
-        columns=data.model_dump(mode="json", exclude={"train", "test", "limit"}),
+        columns=data.model_dump(mode="json", exclude={"train", "test", "limit", "system"}),
+        system=system_of(context, name),
         files=[context.file_hash(path) for path in (section.harmful, section.harmless, data.test)],
         standard=_tree_hash(section.standard_tasks_path),
         seed=context.recipe.seed,
@@ -159,13 +170,15 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
                 batch_size=section.batch_size,
                 seed=context.recipe.seed,
                 scoring="numeric" if section.task_metric == "numeric" else "exact",
+                system=system_of(context, name),
                 on_progress=advance,
             )
         return {
             "model": name,
             "weights": weights_fingerprint(loaded.model),
+            "system": system_of(context, name),
             **summary.as_dict(),
-            **_task_loss(context, loaded),
+            **_task_loss(context, loaded, system_of(context, name)),
             **_standard(context, loaded),
         }
 
@@ -174,7 +187,7 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
     return summary
 
 
-def _task_loss(context: Context, loaded: LoadedModel) -> dict[str, Any]:
+def _task_loss(context: Context, loaded: LoadedModel, system: str | None) -> dict[str, Any]:
     recipe = context.recipe
     data = recipe.data
     if data.test is None or recipe.eval.task_metric != "loss":
@@ -182,14 +195,13 @@ def _task_loss(context: Context, loaded: LoadedModel) -> dict[str, Any]:
     from logitrail.evals.loss import answer_loss
 
     limits = [limit for limit in (data.test_limit, recipe.eval.limit) if limit is not None]
-    chats = load_chat_rows(
-        data.test, prompt=data.prompt, response=data.response, system=data.system, limit=min(limits, default=None)
-    )
+    chats = load_chat_rows(data.test, prompt=data.prompt, response=data.response, limit=min(limits, default=None))
     with context.progress.meter("held-out loss", len(chats)):
         loss = answer_loss(
             loaded.model,
             loaded.tokenizer,
             [(chat["prompt"], chat["completion"][0]["content"]) for chat in chats],
+            system=system,
             batch_size=recipe.eval.batch_size,
         )
     return {"task_loss": loss.as_dict()}

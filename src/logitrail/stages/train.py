@@ -21,7 +21,7 @@ from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.stages.context import Context
 from logitrail.stages.folder import published, run_stage
 from logitrail.stages.progress import Meter
-from logitrail.stages.tokens import load_tokens, read_prompts, tokens_key
+from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
 from logitrail.train.data import load_chat_rows
 from logitrail.train.trainer import STATE_FILE
@@ -148,8 +148,8 @@ def build_trainer(
         config,
         dataset,
         safety_tokens=tokens,
-        probe_prompts=read_prompts(probes, count) if probes else (),
-        harmless_probe_prompts=read_prompts(harmless) if harmless and config.str_probe_weight > 0 else (),
+        probe_prompts=read_asked(context, probes, count) if probes else (),
+        harmless_probe_prompts=read_asked(context, harmless) if harmless and config.str_probe_weight > 0 else (),
         on_cache_rows=on_cache_rows,
         processing_class=loaded.tokenizer,
         peft_config=lora,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_penalty
-from logitrail.models.chat import generation_ids
+from logitrail.models.chat import Message, generation_ids
 from logitrail.models.hidden import hidden_states
 from logitrail.reference.prompts import measure_prompts, prompt_batch
 from logitrail.reference.provider import ReferenceColumns
@@ -42,8 +42,8 @@ class Probes:
 
     def __init__(
         self,
-        harmful: Sequence[str],
-        harmless: Sequence[str],
+        harmful: Sequence[str | list[Message]],
+        harmless: Sequence[str | list[Message]],
         tokenizer: PreTrainedTokenizerBase,
         model: nn.Module,
         head: SafetyHead,

@@ -21,6 +21,7 @@ from trl import SFTTrainer
 from logitrail.artifacts import read_json, sha256_of_json, write_json
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_mask, position_penalty
+from logitrail.models.chat import Message
 from logitrail.models.fingerprints import chat_template_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from logitrail.models.head import SafetyHead
 from logitrail.models.hidden import capture_hidden
@@ -109,8 +110,8 @@ class STRTrainer(SFTTrainer):
         train_dataset: Any = None,
         *,
         safety_tokens: SafetyTokens,
-        probe_prompts: Sequence[str] = (),
-        harmless_probe_prompts: Sequence[str] = (),
+        probe_prompts: Sequence[str | list[Message]] = (),
+        harmless_probe_prompts: Sequence[str | list[Message]] = (),
         on_cache_rows: Callable[[int], None] | None = None,
         **sft: Any,
     ) -> None:
