@@ -49,6 +49,7 @@ def str_trainer(
     peft_config: LoraConfig | None = None,
     probes: Any = PROBES,
     harmless: Any = (),
+    references: Any = (None,),
     **options: Any,
 ) -> STRTrainer:
     return STRTrainer(
@@ -60,6 +61,7 @@ def str_trainer(
         peft_config=peft_config,
         probe_prompts=probes,
         harmless_probe_prompts=harmless,
+        references=references,
     )
 
 

@@ -77,10 +77,11 @@ def _resolved(recipe: Recipe, folder: Path) -> Recipe:
         if section and section.get(keys[-1]) is not None:
             section[keys[-1]] = (folder / section[keys[-1]]).resolve()
     # A model is a Hub name unless such a folder is there, seen from the recipe.
-    for key in ("path", "adapter"):
-        value = content["model"][key]
-        if value is not None and (folder / value).exists():
-            content["model"][key] = str((folder / value).resolve())
+    for section in filter(None, (content["model"], content["reference"])):
+        for key in ("path", "adapter"):
+            value = section[key]
+            if value is not None and (folder / value).exists():
+                section[key] = str((folder / value).resolve())
     return Recipe.model_validate(content)
 
 

@@ -27,6 +27,12 @@ class ModelSection(Section):
     trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
 
 
+class ReferenceSection(ModelSection):
+    """A model whose logits are held instead of the starting one's: the original, when a chain of tasks has moved on."""
+
+    with_start: bool = Field(False, description="Hold the starting model too: the mean of both penalties.")
+
+
 class DataSection(Section):
     """The task to learn."""
 
@@ -182,6 +188,9 @@ class Recipe(Section):
     methods: tuple[str, ...] = Field(("sft", "str"), min_length=1, description="What to train, each on its own.")
     lora: LoraSection | Literal[False] = Field(default_factory=LoraSection)  # type: ignore[arg-type]
     training: dict[str, Any] = Field(default_factory=dict, description="Options of STRConfig by their own names.")
+    reference: ReferenceSection | None = Field(
+        None, description="Hold this model's logits; by default those of the model that training starts from."
+    )
     probes: Path | None = Field(None, description="JSONL with harmful prompts for drift; default: tokens.mine.harmful.")
     harmless_probes: Path | None = Field(
         None, description="JSONL with harmless look-alikes, for str_probe_weight; default: tokens.mine.harmless."

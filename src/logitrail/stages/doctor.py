@@ -59,6 +59,8 @@ def doctor(context: Context) -> list[Finding]:
     if check("model", lambda: _model(context, held)):
         check("head", lambda: _head(held[0]))
         check("safety tokens", lambda: _tokens(context, held[0]))
+        if recipe.reference is not None:
+            check("reference", lambda: _reference(context, held[0]))
         check("lengths", lambda: _lengths(context, held[0]))
         check("memory", lambda: _memory(context, held[0]))
         check("disk", lambda: _disk(context, held[0]))
@@ -123,6 +125,13 @@ def _head(loaded: LoadedModel) -> str:
     head = SafetyHead(loaded.model, range(min(8, len(loaded.tokenizer))))
     head.verify(loaded.model)
     return "columns of the head equal the model's own logits"
+
+
+def _reference(context: Context, loaded: LoadedModel) -> str:
+    held = context.load_references(loaded.tokenizer)
+    return f"{len(held)} held: {context.recipe.reference.path if context.recipe.reference else ''}" + (
+        " and the starting model" if None in held else ""
+    )
 
 
 def _tokens(context: Context, loaded: LoadedModel) -> str:

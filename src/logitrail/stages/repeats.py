@@ -17,7 +17,7 @@ from logitrail.stages.folder import SUMMARY, finished
 from logitrail.stages.tokens import FILE, tokens
 from logitrail.stages.train import cache, train
 
-_SAME = ("lora", "training", "model.adapter", "data.prompt", "data.response", "data.system", "data.limit")
+_SAME = ("lora", "training", "reference", "model.adapter", "data.prompt", "data.response", "data.system", "data.limit")
 
 
 def repeat_contexts(context: Context) -> list[Context]:

@@ -150,6 +150,7 @@ def build_trainer(
         safety_tokens=tokens,
         probe_prompts=read_asked(context, probes, count) if probes else (),
         harmless_probe_prompts=read_asked(context, harmless) if harmless and config.str_probe_weight > 0 else (),
+        references=context.load_references(loaded.tokenizer),
         on_cache_rows=on_cache_rows,
         processing_class=loaded.tokenizer,
         peft_config=lora,
@@ -171,6 +172,7 @@ def _shared_ingredients(context: Context) -> dict[str, Any]:
         "columns": data.model_dump(mode="json", exclude={"train", "test"}),
         "lora": recipe.lora and recipe.lora.model_dump(mode="json"),
         "seed": recipe.seed,
+        **({} if context.reference_id is None else {"reference": context.reference_id}),
     }
 
 

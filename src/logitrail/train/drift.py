@@ -99,7 +99,14 @@ class DriftMonitor(TrainerCallback):
         self._tokens.check(tokenizer)
         head = SafetyHead(model, [*self._tokens.ids, *self._compliance])
         self._probes = Probes(
-            self._prompts, (), tokenizer, model, head, anchor=self._anchor, compliance=len(self._compliance), seed=0
+            self._prompts,
+            (),
+            tokenizer,
+            [(model, head)],
+            head,
+            anchor=self._anchor,
+            compliance=len(self._compliance),
+            seed=0,
         )
 
     def on_init_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:
