@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from logitrail.config import Recipe
 from logitrail.errors import ArtifactError, DataError
 from logitrail.evals import Row, answers_files, attack_rows, evaluate, gate, judge, read_judged, read_rows
 from logitrail.evals.published import PUBLISHED
+from logitrail.evals.summary import EvaluationSummary
 from logitrail.methods import method
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import LoadedModel, load_model
@@ -110,7 +111,8 @@ def system_of(context: Context, name: str) -> str | None:
     return "\n\n".join(text for text in (context.recipe.data.system, own) if text) or None
 
 
-def _model_key(context: Context, name: str) -> str:
+def model_key(context: Context, name: str) -> str:
+    """Names the starting policy or what a training's result depends on."""
     return context.model_id if name == BASE else train_key(context, name)
 
 
@@ -121,7 +123,7 @@ def eval_key(context: Context, name: str) -> str:
     _no_set_by_name(context.recipe)
     return context.key(
         "eval",
-        model=_model_key(context, name),
+        model=model_key(context, name),
         settings=section.model_dump(mode="json", exclude={"harmful", "harmless", "standard_tasks_path"}),
         columns=data.model_dump(mode="json", exclude={"train", "test", "limit", "system"}),
         system=system_of(context, name),
@@ -145,34 +147,8 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         suites = suites_of(context.recipe)
-        referees = [judge(one) for one in section.judge_names()]
         loaded = load_named(context, name)
-        with context.progress.meter(f"evaluating {name}", sum(map(len, suites.values()))) as meter:
-            shown = 0
-
-            def advance(done: int, total: int) -> None:
-                nonlocal shown
-                meter.advance(done - shown)
-                shown = done
-
-            summary = evaluate(
-                loaded.model,
-                loaded.tokenizer,
-                suites,
-                judge=referees,
-                answers_path=folder / _ANSWERS,
-                max_new_tokens={
-                    "refusal": section.max_new_tokens,
-                    "over_refusal": section.max_new_tokens,
-                    "utility": section.task_max_new_tokens,
-                    "attack": section.max_new_tokens,
-                },
-                batch_size=section.batch_size,
-                seed=context.recipe.seed,
-                scoring="numeric" if section.task_metric == "numeric" else "exact",
-                system=system_of(context, name),
-                on_progress=advance,
-            )
+        summary = measured(context, name, loaded, suites, folder, f"evaluating {name}")
         return {
             "model": name,
             "weights": weights_fingerprint(loaded.model),
@@ -185,6 +161,39 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
     files = tuple(answers_files(section.judge_names()).values())
     summary, _ = run_stage(folder, "eval", eval_key(context, name), work, seeds=context.seeds, outputs=files)
     return summary
+
+
+def measured(
+    context: Context, name: str, loaded: LoadedModel, suites: Mapping[str, Sequence[Row]], folder: Path, label: str
+) -> EvaluationSummary:
+    """Ask a loaded model those suites as the recipe's `eval` says; its answers go to `folder`."""
+    section = context.recipe.eval
+    with context.progress.meter(label, sum(map(len, suites.values()))) as meter:
+        shown = 0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal shown
+            meter.advance(done - shown)
+            shown = done
+
+        return evaluate(
+            loaded.model,
+            loaded.tokenizer,
+            suites,
+            judge=[judge(one) for one in section.judge_names()],
+            answers_path=folder / _ANSWERS,
+            max_new_tokens={
+                "refusal": section.max_new_tokens,
+                "over_refusal": section.max_new_tokens,
+                "utility": section.task_max_new_tokens,
+                "attack": section.max_new_tokens,
+            },
+            batch_size=section.batch_size,
+            seed=context.recipe.seed,
+            scoring="numeric" if section.task_metric == "numeric" else "exact",
+            system=system_of(context, name),
+            on_progress=advance,
+        )
 
 
 def _task_loss(context: Context, loaded: LoadedModel, system: str | None) -> dict[str, Any]:
