@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-Anchor = Literal["logit", "logprob", "centered", "margin"]
+Anchor = Literal["logit", "logprob", "centered", "margin", "common"]
 """The function of the logits that is held near the reference's; equations in `logitrail.losses`."""
+
+Control = Literal["random", "matched", "common", "vocabulary"]
+"""Which other tokens stand in the place of the safety tokens in an ablation; see `logitrail.tokens.controls`."""
 
 Penalty = Literal["square", "floor", "huber"]
 """rho: x^2; relu(-x)^2, which punishes only a fall below the reference; Huber."""

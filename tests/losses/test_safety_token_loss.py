@@ -31,6 +31,8 @@ def naive_anchor(z: list[float], lse: float, anchor: str) -> list[float]:
         return [value - lse for value in z]
     if anchor == "centered":
         return [value - sum(z) / len(z) for value in z]
+    if anchor == "common":
+        return [sum(z) / len(z)]
     refusal, comply = z[:-COMPLIANCE], z[-COMPLIANCE:]
     return [math.log(sum(map(math.exp, refusal))) - math.log(sum(map(math.exp, comply)))]
 
@@ -68,7 +70,7 @@ def loss_of(policy, reference, lse, lse0, anchor, **more):
 @given(seed=st.integers(0, 10_000), positions=st.integers(0, 6), columns=st.integers(3, 7))
 def test_equals_the_naive_twin(anchor, penalty, weighted, seed, positions, columns):
     policy, reference, lse, lse0, mask = case(seed, positions, columns)
-    weights = [0.5 + index for index in range(columns)] if weighted and anchor != "margin" else None
+    weights = [0.5 + index for index in range(columns)] if weighted and ANCHORS[anchor].per_token else None
     expected = naive_loss(
         policy.tolist(),
         reference.tolist(),
@@ -77,7 +79,7 @@ def test_equals_the_naive_twin(anchor, penalty, weighted, seed, positions, colum
         mask.tolist(),
         anchor,
         penalty,
-        weights or [1.0] * (1 if anchor == "margin" else columns),
+        weights or [1.0] * (columns if ANCHORS[anchor].per_token else 1),
     )
     actual = loss_of(policy, reference, lse, lse0, anchor, mask=mask, penalty=penalty, weights=weights)
     assert actual.dtype == torch.float64
@@ -217,6 +219,22 @@ def test_the_hole_in_the_raw_form():
     assert both(shifted)[1] == pytest.approx(0.0, abs=1e-12)
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), positions=st.integers(1, 6), columns=st.integers(1, 9))
+def test_the_raw_form_is_the_centered_and_the_common_part(seed, positions, columns):
+    """Pythagoras, at every position: logit = centered + common, for the square penalty without weights."""
+    policy, reference, _, _, mask = case(seed, positions, columns)
+    logit, centered, common = (
+        safety_token_loss(policy, reference, mask=mask, anchor=anchor, reduction="none")
+        for anchor in ("logit", "centered", "common")
+    )
+    torch.testing.assert_close(logit, centered + common, rtol=1e-12, atol=1e-12)
+    # and each is blind to what the other holds
+    shift = torch.full_like(policy, 1.7)
+    assert float(safety_token_loss(policy + shift, policy, anchor="centered")) == pytest.approx(0.0, abs=1e-12)
+    assert float(safety_token_loss(policy + shift, policy, anchor="common")) == pytest.approx(1.7**2)
+
+
 def test_half_precision_is_subtracted_in_float32():
     # Neighbouring bfloat16 numbers near 100 are 0.5 apart; their difference is exact in float32.
     policy = torch.full((1, 1), 100.5, dtype=torch.bfloat16)
@@ -245,13 +263,14 @@ def test_distance_is_the_mean_absolute_difference():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"anchor": "logits"}, "choose one of logit, logprob, centered, margin"),
+        ({"anchor": "logits"}, "choose one of logit, logprob, centered, margin, common"),
         ({"penalty": "cube"}, "choose one of square, floor, huber"),
         ({"reduction": "max"}, "choose one of mean, sum, none"),
         ({"anchor": "logprob"}, "needs policy_logsumexp= and reference_logsumexp="),
         ({"anchor": "margin"}, "compliance=0 of 4 columns"),
         ({"anchor": "margin", "compliance": 4}, "at least one column of each kind"),
         ({"anchor": "margin", "compliance": 2, "weights": [1.0] * 4}, "leave weights out"),
+        ({"anchor": "common", "weights": [1.0] * 4}, "leave weights out"),
         ({"weights": [1.0] * 3}, "there are 4 safety tokens"),
         ({"weights": [1.0, 1.0, -1.0, 1.0]}, "not negative"),
         ({"weights": [1.0, 1.0, float("nan"), 1.0]}, "finite"),

@@ -51,6 +51,7 @@ def str_trainer(
     harmless: Any = (),
     terms: Any = (),
     companions: Any = (),
+    references: Any = (None,),
     **options: Any,
 ) -> STRTrainer:
     return STRTrainer(
@@ -64,6 +65,7 @@ def str_trainer(
         harmless_probe_prompts=harmless,
         terms=terms,
         companions=companions,
+        references=references,
     )
 
 

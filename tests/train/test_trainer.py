@@ -94,6 +94,8 @@ def test_loss_and_gradient_equal_the_naive_two_forwards(tokenizer, tokens, tmp_p
             return z.log_softmax(-1)[:, ids]
         if anchor == "centered":
             return z[:, ids] - z[:, ids].mean(-1, keepdim=True)
+        if anchor == "common":
+            return z[:, ids].mean(-1, keepdim=True)
         return (z[:, ids].logsumexp(-1) - z[:, comply].logsumexp(-1)).unsqueeze(-1)
 
     naive = ce + 0.7 * (a(logits[mask]) - a(logits0[mask])).square().mean()

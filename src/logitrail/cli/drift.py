@@ -19,7 +19,7 @@ def drift(
     tokens: Annotated[
         Path | None, typer.Option(help="A safety_tokens.json; default: the built-in templates' tokens.")
     ] = None,
-    anchor: Annotated[str, typer.Option(help="logprob, logit, centered or margin.")] = "logprob",
+    anchor: Annotated[str, typer.Option(help="logprob, logit, centered, margin or common.")] = "logprob",
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N prompts.")] = None,
     rows: Annotated[int, typer.Option(min=0, help="Show the N prompts that moved most.")] = 5,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",

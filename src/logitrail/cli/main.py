@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from logitrail import __version__
+from logitrail.cli.chain import chain
 from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded
 from logitrail.cli.judge import app as judge_app
@@ -331,6 +332,7 @@ def report(recipe: RecipePath, json: Json = False) -> None:
         typer.echo(f"report: {path}")
 
 
+app.command()(chain)
 app.command()(drift)
 
 # Newer typers carry their own click, so its classes are taken from where typer exports them.

@@ -9,6 +9,7 @@ from logitrail.config.recipe import (
     MineSection,
     ModelSection,
     Recipe,
+    ReferenceSection,
     TokensSection,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "MineSection",
     "ModelSection",
     "Recipe",
+    "ReferenceSection",
     "TokensSection",
     "load_recipe",
     "parse_recipe",

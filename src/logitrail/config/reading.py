@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: it is missing, not YAML, or says something it may not; the message names the key and what to do.
     """
+    return parse_recipe(read_yaml(path), folder=path.parent, source=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file's content.
+
+    Raises:
+        RecipeError: it is missing or not YAML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -46,7 +56,7 @@ def load_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror or error}; check the path") from error
     try:
-        content = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
@@ -54,7 +64,6 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(
             f"the recipe {path}{where} is not valid YAML ({problem}); check indentation and quotes"
         ) from error
-    return parse_recipe(content, folder=path.parent, source=str(path))
 
 
 def parse_recipe(content: Any, *, folder: Path, source: str = "the recipe") -> Recipe:
@@ -65,27 +74,29 @@ def parse_recipe(content: Any, *, folder: Path, source: str = "the recipe") -> R
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{source}: {_first_problem(error)}") from None
-    return _resolved(recipe, folder)
+        raise RecipeError(f"{source}: {first_problem(error)}") from None
+    return Recipe.model_validate(resolved(recipe.model_dump(), _PATHS, folder))
 
 
-def _resolved(recipe: Recipe, folder: Path) -> Recipe:
-    content = recipe.model_dump()
-    for keys in _PATHS:
+def resolved(content: dict[str, Any], paths: Iterable[tuple[str, ...]], folder: Path) -> dict[str, Any]:
+    """`content` with those paths, and models that are folders, starting at `folder`; it is changed in place."""
+    for keys in paths:
         section: Any = content
         for key in keys[:-1]:
             section = section.get(key) if section else None
         if section and section.get(keys[-1]) is not None:
             section[keys[-1]] = (folder / section[keys[-1]]).resolve()
     # A model is a Hub name unless such a folder is there, seen from the recipe.
-    for key in ("path", "adapter"):
-        value = content["model"][key]
-        if value is not None and (folder / value).exists():
-            content["model"][key] = str((folder / value).resolve())
-    return Recipe.model_validate(content)
+    for section in filter(None, (content.get("model"), content.get("reference"))):
+        for key in ("path", "adapter"):
+            value = section[key]
+            if value is not None and (folder / value).exists():
+                section[key] = str((folder / value).resolve())
+    return content
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError, root: type[BaseModel] = Recipe) -> str:
+    """The first thing that a YAML file may not say, in one line, with the nearest right key."""
     # The most telling first: an unknown key is often the reason why a known one is missing.
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
@@ -93,7 +104,7 @@ def _first_problem(error: ValidationError) -> str:
     where = ".".join(str(part) for part in location)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
+        known = _known_keys(location[:-1], root)
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
         advice = f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(known)}"
         return f"unknown key `{where}`; {advice}{more}"
@@ -105,9 +116,11 @@ def _first_problem(error: ValidationError) -> str:
     return f"`{where}`: {message[0].lower() + message[1:]}{shown}{more}" if where else f"{message}{more}"
 
 
-def _known_keys(location: list[int | str]) -> list[str]:
-    model: type[BaseModel] = Recipe
+def _known_keys(location: list[int | str], root: type[BaseModel]) -> list[str]:
+    model = root
     for part in location:
+        if isinstance(part, int):  # a place in a list: the list's annotation has already named its section
+            continue
         field = model.model_fields.get(str(part))
         inner = _section_in(field.annotation) if field is not None else None
         if inner is None:
@@ -119,6 +132,6 @@ def _known_keys(location: list[int | str]) -> list[str]:
 def _section_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple):
         return next((found for part in typing.get_args(annotation) if (found := _section_in(part))), None)
     return None

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from logitrail.types import Control
+
 
 class Section(BaseModel):
     """Frozen; an unknown key is an error (`reading` names the nearest right one)."""
@@ -24,6 +26,12 @@ class ModelSection(Section):
     revision: str | None = Field(None, description="Hub commit to pin the model to.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="Type of the weights.")
     trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
+
+
+class ReferenceSection(ModelSection):
+    """A model whose logits are held instead of the starting one's: the original, when a chain of tasks has moved on."""
+
+    with_start: bool = Field(False, description="Hold the starting model too: the mean of both penalties.")
 
 
 class DataSection(Section):
@@ -55,6 +63,10 @@ class TokensSection(Section):
     languages: tuple[str, ...] = Field(("en",), description="Languages of the built-in templates.")
     top_k: int = Field(32, ge=1, description="How many tokens to anchor at most.")
     mine: MineSection | None = Field(None, description="Mine the model's own refusals as well.")
+    control: Control | None = Field(
+        None, description="For ablations: as many other tokens in their place (random, matched, common, vocabulary)."
+    )
+    control_seed: int = Field(0, ge=0, lt=2**32, description="Of the draw of `control`; not the training's seed.")
 
     @model_validator(mode="after")
     def _one_source(self) -> TokensSection:
@@ -187,6 +199,9 @@ class Recipe(Section):
     )
     lora: LoraSection | Literal[False] = Field(default_factory=LoraSection)  # type: ignore[arg-type]
     training: dict[str, Any] = Field(default_factory=dict, description="Options of STRConfig by their own names.")
+    reference: ReferenceSection | None = Field(
+        None, description="Hold this model's logits; by default those of the model that training starts from."
+    )
     probes: Path | None = Field(None, description="JSONL with harmful prompts for drift; default: tokens.mine.harmful.")
     harmless_probes: Path | None = Field(
         None, description="JSONL with harmless look-alikes, for str_probe_weight; default: tokens.mine.harmless."

@@ -36,6 +36,7 @@ def answer_loss(
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[tuple[str | list[Message], str]],
     *,
+    system: str | None = None,
     batch_size: int = 16,
     seed: int = 0,
 ) -> TaskLoss:
@@ -55,7 +56,7 @@ def answer_loss(
 
     sequences = []
     for number, (prompt, answer) in enumerate(rows, 1):
-        context = generation_ids(tokenizer, prompt)
+        context = generation_ids(tokenizer, prompt, system=system)
         target = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
         if not target:
             raise DataError(f"held-out row {number} has an empty answer, which has no loss; remove it")

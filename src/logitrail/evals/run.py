@@ -51,7 +51,11 @@ def check_rows(suites: Mapping[str, Sequence[Row]], scoring: Scoring) -> None:
 
 
 def plan_batches(
-    tokenizer: PreTrainedTokenizerBase, suites: Mapping[str, Sequence[Row]], batch_size: int
+    tokenizer: PreTrainedTokenizerBase,
+    suites: Mapping[str, Sequence[Row]],
+    batch_size: int,
+    *,
+    system: str | None = None,
 ) -> list[Batch]:
     """Every row in a batch of its suite, shortest context first; one prefill and one temperature a batch.
 
@@ -68,7 +72,7 @@ def plan_batches(
         for row in rows:
             alike.setdefault((row.prefill, row.temperature), []).append(row)
         for (prefill, _), group in alike.items():
-            lengths = [len(generation_ids(tokenizer, row.prompt, prefill=prefill)) for row in group]
+            lengths = [len(generation_ids(tokenizer, row.prompt, prefill=prefill, system=system)) for row in group]
             order = [index for _, index in sorted(zip(lengths, range(len(group)), strict=True))]
             batches += [
                 [(suite, group[index]) for index in order[start : start + batch_size]]
@@ -138,6 +142,7 @@ def evaluate(
     batch_size: int = 16,
     seed: int = 0,
     scoring: Scoring = "exact",
+    system: str | None = None,
     fingerprint: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationSummary:
@@ -154,6 +159,7 @@ def evaluate(
             beside it (`answers_files`).
         max_new_tokens: the longest answer, for all suites or by suite.
         scoring: how `utility` answers are compared.
+        system: a system message in front of every prompt of every suite, as in deployment; a judge is not shown it.
         fingerprint: a name that changes with the weights and the tokenizer; by default their hashes, one pass
             over the weights.
         on_progress: called with rows done and rows in all, once at the start and after every batch. What it
@@ -161,6 +167,7 @@ def evaluate(
 
     Raises:
         DataError: rows that cannot be evaluated (see `check_rows`).
+        ModelError: the chat template takes no system message.
         StorageError: a file cannot be written.
     """
     from logitrail.models.generation import generate
@@ -170,7 +177,7 @@ def evaluate(
     names = [one.name for one in judges]
     if not names or len(set(names)) != len(names):
         raise RecipeError(f"the judges are {names}; name at least one, and each once")
-    batches = plan_batches(tokenizer, suites, batch_size)
+    batches = plan_batches(tokenizer, suites, batch_size, system=system)
     longest = {suite: max_new_tokens if isinstance(max_new_tokens, int) else max_new_tokens[suite] for suite in suites}
     key = sha256_of_json(
         {
@@ -181,6 +188,7 @@ def evaluate(
             "batch_size": batch_size,
             "seed": seed,
             "scoring": scoring,
+            "system": system,
             "model": model_fingerprint(model, tokenizer) if fingerprint is None else fingerprint,
         }
     )
@@ -204,6 +212,7 @@ def evaluate(
                 temperature=first.temperature,
                 seed=batch_seed(seed, batch),
                 prefill=first.prefill,
+                system=system,
             )
             responses = [answer.text for answer in texts]
             given = [verdicts_on(one, batch, responses) for one in judges]

@@ -40,6 +40,15 @@ def centered_anchor(columns: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch
     return wide - wide.mean(dim=-1, keepdim=True)
 
 
+def common_anchor(columns: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch 1"]:
+    """a(z) = mean_{u in S} z_u: the level of S, one number a position, which `centered` takes away.
+
+    For the square penalty with unit weights `logit` = `centered` + `common` at every position (Pythagoras): the part of the
+    raw form that a softmax over S alone does not see. With K = 1 it is `logit`.
+    """
+    return widen(columns).mean(dim=-1, keepdim=True)
+
+
 def margin_anchor(columns: Float[Tensor, "*batch KM"], compliance: int) -> Float[Tensor, "*batch 1"]:
     """a(z) = logsumexp(z_S) - logsumexp(z_C): the log-odds of refusing against complying, one number a position."""
     wide = widen(columns)
@@ -50,12 +59,16 @@ def margin_anchor(columns: Float[Tensor, "*batch KM"], compliance: int) -> Float
 
 @dataclass(frozen=True)
 class AnchorForm:
-    """What an anchor needs, and how it is computed from (columns, logsumexp, number of compliance columns)."""
+    """What an anchor needs, and how it is computed from (columns, logsumexp, number of compliance columns).
+
+    `per_token`: one number a safety token, so that each can have a weight; else one number a position.
+    """
 
     needs_logsumexp: bool
     needs_compliance: bool
     apply: Callable[[Tensor, Tensor | None, int], Tensor]
     unit: str
+    per_token: bool = True
 
 
 def _logprob(columns: Tensor, logsumexp: Tensor | None, compliance: int) -> Tensor:
@@ -85,7 +98,8 @@ ANCHORS: dict[Anchor, AnchorForm] = {
     "logit": AnchorForm(False, False, lambda z, lse, m: logit_anchor(z), "logits"),
     "logprob": AnchorForm(True, False, _logprob, "nats"),
     "centered": AnchorForm(False, False, lambda z, lse, m: centered_anchor(z), "logits"),
-    "margin": AnchorForm(False, True, _margin, "nats"),
+    "margin": AnchorForm(False, True, _margin, "nats", per_token=False),
+    "common": AnchorForm(False, False, lambda z, lse, m: common_anchor(z), "logits", per_token=False),
 }
 
 

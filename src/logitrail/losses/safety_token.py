@@ -46,9 +46,9 @@ def safety_token_loss(
             `anchor="logit"`). For `margin`: K refusal columns, then M compliance columns.
         reference: the same of the reference; no gradient flows into it.
         mask: the positions P; by default all.
-        anchor: `logit` (the paper's), `logprob`, `centered` or `margin`; see `logitrail.losses.anchors`.
+        anchor: `logit` (the paper's), `logprob`, `centered`, `margin` or `common`; see `logitrail.losses.anchors`.
         weights: w_s, one a safety token, finite and not negative; by default 1. A tensor is taken as it is, without
-            waiting for its device to check it. Not for `margin`, whose anchor is one number a position.
+            waiting for its device to check it. Not for `margin` and `common`, which are one number a position.
         reduction: `mean` over P, `sum` over P, or `none` (one value a position, 0 outside P).
         policy_logsumexp: logsumexp over the whole vocabulary at each position, needed by `logprob`.
         reference_logsumexp: the same of the reference.
@@ -66,8 +66,10 @@ def safety_token_loss(
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"unknown reduction {reduction!r}; choose one of mean, sum, none")
-    if anchor == "margin" and weights is not None:
-        raise ValueError("anchor='margin' is one number a position, so weights a token cannot apply; leave weights out")
+    if not anchor_form(anchor).per_token and weights is not None:
+        raise ValueError(
+            f"anchor={anchor!r} is one number a position, so weights a token cannot apply; leave weights out"
+        )
     difference = anchor_difference(
         policy,
         reference,

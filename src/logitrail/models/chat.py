@@ -9,7 +9,7 @@ from logitrail.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    Message = dict[str, str]
+Message = dict[str, str]
 
 
 def require_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -28,14 +28,46 @@ def as_messages(prompt: str | list[Message], *, system: str | None = None) -> li
     return [{"role": "system", "content": system}, *turns] if system else turns
 
 
-def generation_text(tokenizer: PreTrainedTokenizerBase, prompt: str | list[Message], *, prefill: str = "") -> str:
-    """The text behind which the model's answer begins; `prefill` puts the answer's first words into its mouth."""
+def generation_text(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | list[Message], *, prefill: str = "", system: str | None = None
+) -> str:
+    """The text behind which the model's answer begins.
+
+    Args:
+        prefill: the answer's first words, put into the model's mouth.
+        system: a system message in front of the prompt.
+
+    Raises:
+        ModelError: there is no chat template, or it refuses or drops the system message.
+    """
     require_chat_template(tokenizer)
-    text = tokenizer.apply_chat_template(as_messages(prompt), tokenize=False, add_generation_prompt=True)
-    return str(text) + prefill
+    turns = as_messages(prompt, system=system)
+    if turns[0]["role"] == "system":
+        require_system_turn(tokenizer, turns[0]["content"])
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)) + prefill
 
 
-def generation_ids(tokenizer: PreTrainedTokenizerBase, prompt: str | list[Message], *, prefill: str = "") -> list[int]:
+def generation_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | list[Message], *, prefill: str = "", system: str | None = None
+) -> list[int]:
     """Token ids of `generation_text`; the template writes its own special tokens, so none are added."""
-    text = generation_text(tokenizer, prompt, prefill=prefill)
+    text = generation_text(tokenizer, prompt, prefill=prefill, system=system)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def require_system_turn(tokenizer: PreTrainedTokenizerBase, system: str) -> None:
+    """Raise `ModelError` unless the chat template writes a system message: some refuse one, some leave it out."""
+    name = getattr(tokenizer, "name_or_path", "") or "this tokenizer"
+    try:
+        text = str(tokenizer.apply_chat_template(as_messages("Hello", system=system), tokenize=False))
+    except Exception as error:  # whatever a template raises
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ModelError(
+            f"the chat template of {name} refuses a system message ({reason}); leave data.system out and put its text at "
+            "the start of the prompts"
+        ) from error
+    if system.strip() not in text:
+        raise ModelError(
+            f"the chat template of {name} leaves the system message out; leave data.system out and put its text at the "
+            "start of the prompts"
+        )

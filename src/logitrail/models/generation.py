@@ -62,6 +62,7 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     prefill: str = "",
+    system: str | None = None,
     on_batch: Callable[[list[int], list[Answer]], None] | None = None,
 ) -> list[Answer]:
     """Answer every prompt; greedy at `temperature` 0, and then deterministic.
@@ -69,12 +70,13 @@ def generate(
     Args:
         prompts: one user turn as text, or a list of messages, each.
         prefill: text put at the start of every answer (not part of the returned answer).
+        system: a system message in front of every prompt.
         on_batch: called after each batch with the prompts' indices and answers, to save progress.
 
     Returns:
         One `Answer` a prompt, in the prompts' order.
     """
-    contexts = [generation_ids(tokenizer, prompt, prefill=prefill) for prompt in prompts]
+    contexts = [generation_ids(tokenizer, prompt, prefill=prefill, system=system) for prompt in prompts]
     order = sorted(range(len(contexts)), key=lambda index: (len(contexts[index]), index))
     ends = end_ids(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]

@@ -3,8 +3,14 @@
 from logitrail.reference.adapter_off import AdapterOff, why_not_adapter_off
 from logitrail.reference.building import build_cache
 from logitrail.reference.cache import Cached, CacheIdentity, ReferenceCache
-from logitrail.reference.frozen import Frozen
-from logitrail.reference.provider import ReferenceColumns, ReferenceProvider, ReferenceStates, measure
+from logitrail.reference.frozen import Frozen, Several
+from logitrail.reference.provider import (
+    ReferenceColumns,
+    ReferenceProvider,
+    ReferenceStates,
+    mean_columns,
+    measure,
+)
 
 __all__ = [
     "AdapterOff",
@@ -15,7 +21,9 @@ __all__ = [
     "ReferenceColumns",
     "ReferenceProvider",
     "ReferenceStates",
+    "Several",
     "build_cache",
+    "mean_columns",
     "measure",
     "why_not_adapter_off",
 ]

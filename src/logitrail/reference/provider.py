@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -35,6 +35,21 @@ class ReferenceStates(NamedTuple):
 
     hidden: Tensor
     head: Callable[[Tensor], Tensor]
+
+
+def mean_columns(parts: Sequence[ReferenceColumns]) -> ReferenceColumns:
+    """The mean of several references' logits and logsumexps at the same positions.
+
+    For the square penalty and an anchor that is linear in both (all but `margin`), its penalty and the mean of the
+    references' penalties differ by what does not depend on the policy, so their gradients are the same:
+
+        mean_r (a - a_r)^2 = (a - mean_r a_r)^2 + variance_r(a_r)
+    """
+    if len(parts) == 1:
+        return parts[0]
+    columns = torch.stack([part.columns.float() for part in parts]).mean(dim=0)
+    sums = [part.logsumexp.float() for part in parts if part.logsumexp is not None]
+    return ReferenceColumns(columns, torch.stack(sums).mean(dim=0) if sums else None)
 
 
 class ReferenceProvider(Protocol):

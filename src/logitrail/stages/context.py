@@ -5,16 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from logitrail.artifacts import sha256_of_file, sha256_of_json
-from logitrail.config import Recipe
-from logitrail.errors import DataError
+from logitrail.config import ModelSection, Recipe
+from logitrail.errors import DataError, ModelError
+from logitrail.models.chat import require_system_turn
+from logitrail.models.fingerprints import tokenizer_fingerprint
 from logitrail.models.loading import LoadedModel, load_model
 from logitrail.stages.folder import versions
 from logitrail.stages.progress import Progress, Silent
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 _WEIGHT_FILES = (".safetensors", ".bin", ".gguf", ".pt")
+
+
+def _load(model: ModelSection) -> LoadedModel:
+    return load_model(
+        model.path,
+        adapter=model.adapter,
+        revision=model.revision,
+        gguf_file=model.gguf_file,
+        dtype=model.dtype,
+        trust_remote_code=model.trust_remote_code,
+    )
 
 
 @dataclass
@@ -37,9 +53,13 @@ class Context:
         Hashing the weights themselves at each call would take longer than most stages; their full fingerprint stands in
         the summaries and in the reference cache, where it guards the numbers.
         """
-        model = self.recipe.model
-        settings = model.model_dump(mode="json", exclude={"path", "adapter", "base"})
-        return _identity(settings, model.path, model.adapter)
+        return _identity(_settings(self.recipe.model), self.recipe.model.path, self.recipe.model.adapter)
+
+    @cached_property
+    def reference_id(self) -> str | None:
+        """Names the recipe's `reference` in the same way; None where the starting policy is held."""
+        held = self.recipe.reference
+        return None if held is None else _identity(_settings(held), held.path, held.adapter)
 
     @cached_property
     def base_id(self) -> str:
@@ -48,15 +68,28 @@ class Context:
 
     def load_start(self) -> LoadedModel:
         """The starting policy and its tokenizer."""
-        model = self.recipe.model
-        return load_model(
-            model.path,
-            adapter=model.adapter,
-            revision=model.revision,
-            gguf_file=model.gguf_file,
-            dtype=model.dtype,
-            trust_remote_code=model.trust_remote_code,
-        )
+        loaded = _load(self.recipe.model)
+        if self.recipe.data.system is not None:
+            require_system_turn(loaded.tokenizer, self.recipe.data.system)
+        return loaded
+
+    def load_references(self, tokenizer: PreTrainedTokenizerBase) -> list[PreTrainedModel | None]:
+        """The models whose logits are held; None is the starting policy.
+
+        Raises:
+            ModelError: the reference cannot be loaded, or has another tokenizer than the starting policy.
+        """
+        section = self.recipe.reference
+        if section is None:
+            return [None]
+        loaded = _load(section)
+        theirs, ours = tokenizer_fingerprint(loaded.tokenizer), tokenizer_fingerprint(tokenizer)
+        if theirs != ours:
+            raise ModelError(
+                f"the reference {section.path} has another tokenizer ({theirs}) than the model ({ours}), so its logits "
+                "are of other words; name the model that this one came from"
+            )
+        return [loaded.model, *([None] if section.with_start else [])]
 
     def file_hash(self, path: Path | None) -> str | None:
         """Hash of a data file's bytes.
@@ -88,6 +121,10 @@ class Context:
     def seeds(self) -> dict[str, int]:
         """Every seed there is."""
         return {"training": self.recipe.seed, "generation": self.recipe.seed}
+
+
+def _settings(model: ModelSection) -> dict[str, Any]:
+    return model.model_dump(mode="json", exclude={"path", "adapter", "base"})
 
 
 def _identity(settings: Any, *places: str | None) -> str:

@@ -17,7 +17,7 @@ from logitrail.models.head import SafetyHead
 from logitrail.models.loading import LoadedModel
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import suites_of
-from logitrail.stages.tokens import read_prompts
+from logitrail.stages.tokens import as_control, read_prompts
 from logitrail.stages.train import lora_config, method_config
 from logitrail.tokens import SafetyTokens
 from logitrail.train.data import load_chat_rows
@@ -59,6 +59,8 @@ def doctor(context: Context) -> list[Finding]:
     if check("model", lambda: _model(context, held)):
         check("head", lambda: _head(held[0]))
         check("safety tokens", lambda: _tokens(context, held[0]))
+        if recipe.reference is not None:
+            check("reference", lambda: _reference(context, held[0]))
         check("lengths", lambda: _lengths(context, held[0]))
         check("memory", lambda: _memory(context, held[0]))
         check("disk", lambda: _disk(context, held[0]))
@@ -125,6 +127,13 @@ def _head(loaded: LoadedModel) -> str:
     return "columns of the head equal the model's own logits"
 
 
+def _reference(context: Context, loaded: LoadedModel) -> str:
+    held = context.load_references(loaded.tokenizer)
+    return f"{len(held)} held: {context.recipe.reference.path if context.recipe.reference else ''}" + (
+        " and the starting model" if None in held else ""
+    )
+
+
 def _tokens(context: Context, loaded: LoadedModel) -> str:
     section = context.recipe.tokens
     if section.file is not None:
@@ -134,10 +143,12 @@ def _tokens(context: Context, loaded: LoadedModel) -> str:
             loaded.tokenizer, section.templates, languages=section.languages, top_k=section.top_k
         )
     anchor = str(context.recipe.training.get("str_anchor", "logit"))
+    text = f"{len(tokens)} from {'the file' if section.file else 'templates'}"
+    if section.control is not None:
+        tokens = as_control(context, tokens, answers=False)
+        text += f", replaced by {len(tokens)} tokens (control: {section.control})"
     missing = anchor_form(anchor).needs_compliance and not tokens.compliance_ids
-    return f"{len(tokens)} from {'the file' if section.file else 'templates'}" + (
-        f"; but anchor {anchor} needs compliance openers, and there are none" if missing else ""
-    )
+    return text + (f"; but anchor {anchor} needs compliance openers, and there are none" if missing else "")
 
 
 def _lengths(context: Context, loaded: LoadedModel) -> str | Finding:

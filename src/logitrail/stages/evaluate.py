@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from logitrail.config import Recipe
 from logitrail.errors import ArtifactError, DataError
 from logitrail.evals import Row, answers_files, attack_rows, evaluate, judge, read_rows
 from logitrail.evals.published import PUBLISHED
+from logitrail.evals.summary import EvaluationSummary
+from logitrail.methods import method
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import LoadedModel, load_model
 from logitrail.stages.context import Context
@@ -62,7 +65,7 @@ def _no_set_by_name(recipe: Recipe) -> None:
 
 def _task_rows(recipe: Recipe, path: Path) -> list[Row]:
     data = recipe.data
-    chats = load_chat_rows(path, prompt=data.prompt, response=data.response, system=data.system, limit=data.test_limit)
+    chats = load_chat_rows(path, prompt=data.prompt, response=data.response, limit=data.test_limit)
     rows: dict[str, Row] = {}
     for number, chat in enumerate(chats, 1):
         before = chat["prompt"]
@@ -98,7 +101,17 @@ def load_named(context: Context, name: str) -> LoadedModel:
     )
 
 
-def _model_key(context: Context, name: str) -> str:
+def system_of(context: Context, name: str) -> str | None:
+    """What stands before every prompt of that model: `data.system`, and behind it the method's own text if it has one.
+
+    A method with `system` (a safety prompt at inference, as in Lyu et al. 2024) adds it here and not in training.
+    """
+    own = None if name == BASE else method(name).system(context.recipe.method_options)
+    return "\n\n".join(text for text in (context.recipe.data.system, own) if text) or None
+
+
+def model_key(context: Context, name: str) -> str:
+    """Names the starting policy or what a training's result depends on."""
     return context.model_id if name == BASE else train_key(context, name)
 
 
@@ -109,9 +122,10 @@ def eval_key(context: Context, name: str) -> str:
     _no_set_by_name(context.recipe)
     return context.key(
         "eval",
-        model=_model_key(context, name),
+        model=model_key(context, name),
         settings=section.model_dump(mode="json", exclude={"harmful", "harmless", "standard_tasks_path"}),
-        columns=data.model_dump(mode="json", exclude={"train", "test", "limit"}),
+        columns=data.model_dump(mode="json", exclude={"train", "test", "limit", "system"}),
+        system=system_of(context, name),
         files=[context.file_hash(path) for path in (section.harmful, section.harmless, data.test)],
         standard=_tree_hash(section.standard_tasks_path),
         seed=context.recipe.seed,
@@ -132,38 +146,14 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         suites = suites_of(context.recipe)
-        referees = [judge(one) for one in section.judge_names()]
         loaded = load_named(context, name)
-        with context.progress.meter(f"evaluating {name}", sum(map(len, suites.values()))) as meter:
-            shown = 0
-
-            def advance(done: int, total: int) -> None:
-                nonlocal shown
-                meter.advance(done - shown)
-                shown = done
-
-            summary = evaluate(
-                loaded.model,
-                loaded.tokenizer,
-                suites,
-                judge=referees,
-                answers_path=folder / _ANSWERS,
-                max_new_tokens={
-                    "refusal": section.max_new_tokens,
-                    "over_refusal": section.max_new_tokens,
-                    "utility": section.task_max_new_tokens,
-                    "attack": section.max_new_tokens,
-                },
-                batch_size=section.batch_size,
-                seed=context.recipe.seed,
-                scoring="numeric" if section.task_metric == "numeric" else "exact",
-                on_progress=advance,
-            )
+        summary = measured(context, name, loaded, suites, folder, f"evaluating {name}")
         return {
             "model": name,
             "weights": weights_fingerprint(loaded.model),
+            "system": system_of(context, name),
             **summary.as_dict(),
-            **_task_loss(context, loaded),
+            **_task_loss(context, loaded, system_of(context, name)),
             **_standard(context, loaded),
         }
 
@@ -172,7 +162,40 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
     return summary
 
 
-def _task_loss(context: Context, loaded: LoadedModel) -> dict[str, Any]:
+def measured(
+    context: Context, name: str, loaded: LoadedModel, suites: Mapping[str, Sequence[Row]], folder: Path, label: str
+) -> EvaluationSummary:
+    """Ask a loaded model those suites as the recipe's `eval` says; its answers go to `folder`."""
+    section = context.recipe.eval
+    with context.progress.meter(label, sum(map(len, suites.values()))) as meter:
+        shown = 0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal shown
+            meter.advance(done - shown)
+            shown = done
+
+        return evaluate(
+            loaded.model,
+            loaded.tokenizer,
+            suites,
+            judge=[judge(one) for one in section.judge_names()],
+            answers_path=folder / _ANSWERS,
+            max_new_tokens={
+                "refusal": section.max_new_tokens,
+                "over_refusal": section.max_new_tokens,
+                "utility": section.task_max_new_tokens,
+                "attack": section.max_new_tokens,
+            },
+            batch_size=section.batch_size,
+            seed=context.recipe.seed,
+            scoring="numeric" if section.task_metric == "numeric" else "exact",
+            system=system_of(context, name),
+            on_progress=advance,
+        )
+
+
+def _task_loss(context: Context, loaded: LoadedModel, system: str | None) -> dict[str, Any]:
     recipe = context.recipe
     data = recipe.data
     if data.test is None or recipe.eval.task_metric != "loss":
@@ -180,14 +203,13 @@ def _task_loss(context: Context, loaded: LoadedModel) -> dict[str, Any]:
     from logitrail.evals.loss import answer_loss
 
     limits = [limit for limit in (data.test_limit, recipe.eval.limit) if limit is not None]
-    chats = load_chat_rows(
-        data.test, prompt=data.prompt, response=data.response, system=data.system, limit=min(limits, default=None)
-    )
+    chats = load_chat_rows(data.test, prompt=data.prompt, response=data.response, limit=min(limits, default=None))
     with context.progress.meter("held-out loss", len(chats)):
         loss = answer_loss(
             loaded.model,
             loaded.tokenizer,
             [(chat["prompt"], chat["completion"][0]["content"]) for chat in chats],
+            system=system,
             batch_size=recipe.eval.batch_size,
         )
     return {"task_loss": loss.as_dict()}

@@ -46,7 +46,7 @@ training:                   # every option of TRL's SFTConfig, and str_*
   per_device_train_batch_size: 8
   learning_rate: 2.0e-4
   str_weight: 0.1           # lambda; or auto, with str_drift_budget
-  str_anchor: logit         # logit, logprob, centered, margin
+  str_anchor: logit         # logit, logprob, centered, margin, common
   str_positions: labels     # labels, start, first:N
 
 eval:                       # prompts that nothing above has seen

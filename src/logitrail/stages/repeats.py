@@ -17,7 +17,7 @@ from logitrail.stages.folder import SUMMARY, finished
 from logitrail.stages.tokens import FILE, tokens
 from logitrail.stages.train import cache, train
 
-_SAME = ("lora", "training", "model.adapter", "data.prompt", "data.response", "data.system", "data.limit")
+_SAME = ("lora", "training", "reference", "model.adapter", "data.prompt", "data.response", "data.system", "data.limit")
 
 
 def repeat_contexts(context: Context) -> list[Context]:
@@ -35,7 +35,7 @@ def repeat_contexts(context: Context) -> list[Context]:
     mine = recipe.tokens.mine
     shared = {
         "tokens": recipe.tokens.model_copy(
-            update={"file": context.out / "tokens" / FILE, "templates": None, "mine": None}
+            update={"file": context.out / "tokens" / FILE, "templates": None, "mine": None, "control": None}
         ),
         "probes": recipe.probes or (mine.harmful if mine else None),
         "harmless_probes": recipe.harmless_probes or (mine.harmless if mine else None),

@@ -24,7 +24,7 @@ from logitrail.stages.context import Context
 from logitrail.stages.folder import published, run_stage
 from logitrail.stages.progress import Meter
 from logitrail.stages.resources import RecipeResources
-from logitrail.stages.tokens import load_tokens, read_prompts, tokens_key
+from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
@@ -175,8 +175,9 @@ def build_trainer(
         config,
         arranged.rows,
         safety_tokens=tokens,
-        probe_prompts=read_prompts(probes, count) if probes else (),
-        harmless_probe_prompts=read_prompts(harmless) if harmless and config.str_probe_weight > 0 else (),
+        probe_prompts=read_asked(context, probes, count) if probes else (),
+        harmless_probe_prompts=read_asked(context, harmless) if harmless and config.str_probe_weight > 0 else (),
+        references=context.load_references(loaded.tokenizer),
         terms=chosen.terms(resources, own),
         companions=chosen.companions(resources, own),
         on_cache_rows=on_cache_rows,
@@ -207,6 +208,7 @@ def _shared_ingredients(context: Context) -> dict[str, Any]:
         "columns": data.model_dump(mode="json", exclude={"train", "test"}),
         "lora": recipe.lora and recipe.lora.model_dump(mode="json"),
         "seed": recipe.seed,
+        **({} if context.reference_id is None else {"reference": context.reference_id}),
     }
 
 

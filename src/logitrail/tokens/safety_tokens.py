@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -536,6 +537,6 @@ def _check_given(ids: Sequence[int], compliance_ids: Sequence[int], size: int) -
     outside = [token for token in (*ids, *compliance_ids) if not 0 <= token < size]
     if outside:
         raise TokensError(f"id {outside[0]} is outside the vocabulary, which has ids 0 to {size - 1}")
-    twice = [token for token in ids if ids.count(token) > 1] or sorted(set(ids) & set(compliance_ids))
+    twice = [token for token, times in Counter(ids).items() if times > 1] or sorted(set(ids) & set(compliance_ids))
     if twice or len(set(compliance_ids)) != len(compliance_ids):
         raise TokensError(f"an id is given twice ({twice[0] if twice else list(compliance_ids)}); give each id once")

@@ -22,13 +22,13 @@ class STRConfig(SFTConfig):
     Args:
         str_weight: lambda, the weight of the safety-token loss beside the cross-entropy; 0 is plain SFT to the bit. `auto`
             raises and lowers it by dual ascent so that the drift stays within `str_drift_budget`.
-        str_anchor: `logit` (the paper's), `logprob`, `centered` or `margin`; see `logitrail.losses`.
+        str_anchor: `logit` (the paper's), `logprob`, `centered`, `margin` or `common`; see `logitrail.losses`.
         str_positions: `labels` (every labelled position), `start` (the first of each response) or `first:N`.
         str_penalty: `square`, `floor` (only a fall below the reference costs) or `huber`.
         str_reference: `cache`, `adapter-off`, `frozen`, or `auto`: the cache where the data set is fixed, else the adapter
             switched off, else a frozen copy. `off` where nothing is anchored (`str_weight` and `str_probe_weight` 0).
         str_drift_budget: the mean anchor distance on probe prompts that `auto` allows, in nats (`logprob`, `margin`) or
-            logits (`logit`, `centered`).
+            logits (`logit`, `centered`, `common`).
         str_drift_every: steps between two measurements of drift for `auto`.
         str_probe_weight: weight of the same loss at the first response position of probe prompts without answers,
             harmful ones and harmless look-alikes in equal share; it needs both kinds. 0 leaves it out. It costs one more
@@ -39,7 +39,7 @@ class STRConfig(SFTConfig):
     """
 
     str_weight: float | str = field(default=0.1, metadata={"help": "Weight of the safety-token loss, or 'auto'."})
-    str_anchor: str = field(default="logit", metadata={"help": "logit, logprob, centered or margin."})
+    str_anchor: str = field(default="logit", metadata={"help": "logit, logprob, centered, margin or common."})
     str_positions: str = field(default="labels", metadata={"help": "labels, start or first:N."})
     str_penalty: str = field(default="square", metadata={"help": "square, floor or huber."})
     str_reference: str = field(default="auto", metadata={"help": "auto, cache, adapter-off or frozen."})

@@ -43,7 +43,7 @@ class DriftMonitor(TrainerCallback):
         safety_tokens: whose logits are watched; they must belong to the trainer's tokenizer.
         budget: stop the training after the first measurement above it; None only watches.
         every: steps between two measurements; the last step is always measured.
-        anchor: `logprob` (nats), `logit`, `centered` or `margin`.
+        anchor: `logprob` (nats), `logit`, `centered`, `margin` or `common`.
         report: told one line a measurement; by default it is printed on standard error.
 
     Attributes:
@@ -99,7 +99,14 @@ class DriftMonitor(TrainerCallback):
         self._tokens.check(tokenizer)
         head = SafetyHead(model, [*self._tokens.ids, *self._compliance])
         self._probes = Probes(
-            self._prompts, (), tokenizer, model, head, anchor=self._anchor, compliance=len(self._compliance), seed=0
+            self._prompts,
+            (),
+            tokenizer,
+            [(model, head)],
+            head,
+            anchor=self._anchor,
+            compliance=len(self._compliance),
+            seed=0,
         )
 
     def on_init_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:

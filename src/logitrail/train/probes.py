@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_penalty
-from logitrail.models.chat import generation_ids
+from logitrail.models.chat import Message, generation_ids
 from logitrail.models.hidden import hidden_states
 from logitrail.reference.prompts import measure_prompts, prompt_batch
-from logitrail.reference.provider import ReferenceColumns
+from logitrail.reference.provider import ReferenceColumns, mean_columns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,16 +36,16 @@ class Probes:
     Args:
         harmful: harmful prompts, or whatever the model should still answer as it did.
         harmless: look-alikes; only `loss` needs them.
-        model: the starting policy; its numbers are taken when this is built.
+        references: models with their heads: their mean numbers are taken when this is built.
         seed: of the draw of prompts for `loss`.
     """
 
     def __init__(
         self,
-        harmful: Sequence[str],
-        harmless: Sequence[str],
+        harmful: Sequence[str | list[Message]],
+        harmless: Sequence[str | list[Message]],
         tokenizer: PreTrainedTokenizerBase,
-        model: nn.Module,
+        references: Sequence[tuple[nn.Module, SafetyHead]],
         head: SafetyHead,
         *,
         anchor: str,
@@ -62,16 +62,20 @@ class Probes:
         self._harmful = range(len(harmful))
         self._harmless = range(len(harmful), len(self._contexts))
         # Each kind apart, so that drift meets the same batches again and is exactly 0 at the start.
-        parts = [self._measure(model, kind) for kind in (self._harmful, self._harmless) if kind]
+        parts = [
+            mean_columns([self._measure(model, kind, at) for model, at in references])
+            for kind in (self._harmful, self._harmless)
+            if kind
+        ]
         sums = [part.logsumexp for part in parts if part.logsumexp is not None]
         self._start = ReferenceColumns(
             torch.cat([part.columns for part in parts]), torch.cat(sums) if self._with_logsumexp else None
         )
 
-    def _measure(self, model: nn.Module, rows: Sequence[int]) -> ReferenceColumns:
+    def _measure(self, model: nn.Module, rows: Sequence[int], head: SafetyHead) -> ReferenceColumns:
         """The prompts' columns as the model stands, in the order of `rows`."""
         contexts = [self._contexts[row] for row in rows]
-        return measure_prompts(model, self._head, contexts, self._pad, with_logsumexp=self._with_logsumexp)
+        return measure_prompts(model, head, contexts, self._pad, with_logsumexp=self._with_logsumexp)
 
     def _difference(self, rows: Sequence[int], now: ReferenceColumns) -> Tensor:
         chosen = torch.tensor(list(rows)).to(self._start.columns.device)
@@ -86,7 +90,7 @@ class Probes:
 
     def drift(self, model: nn.Module) -> Tensor:
         """Mean over the harmful prompts of mean_s |a(z)_s - a(z0)_s|, in the anchor's unit."""
-        return anchor_distance(self._difference(self._harmful, self._measure(model, self._harmful))).mean()
+        return anchor_distance(self._difference(self._harmful, self._measure(model, self._harmful, self._head))).mean()
 
     def loss(
         self, model: nn.Module, batch: int, share: Share, *, penalty: str = "square", weights: Tensor | None = None

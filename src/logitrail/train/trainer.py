@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
@@ -23,6 +23,7 @@ from logitrail.artifacts import read_json, sha256_of_json, write_json
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_mask, position_penalty
 from logitrail.methods import Companion, Term, Training
+from logitrail.models.chat import Message
 from logitrail.models.fingerprints import chat_template_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from logitrail.models.head import SafetyHead
 from logitrail.models.hidden import capture_hidden
@@ -34,7 +35,9 @@ from logitrail.reference import (
     ReferenceCache,
     ReferenceColumns,
     ReferenceProvider,
+    Several,
     build_cache,
+    mean_columns,
     measure,
     why_not_adapter_off,
 )
@@ -66,6 +69,16 @@ STATE_FILE = "str_state.json"
 """Written last into a checkpoint: one without it was cut short."""
 
 
+def require_mean_reference(args: STRConfig) -> None:
+    """Raise `RecipeError` unless the mean of several references' logits stands for the mean of their penalties."""
+    if args.str_penalty != "square" or args.str_anchor == "margin":
+        raise RecipeError(
+            "several references are held by the mean of their logits, which is the mean of their penalties only for "
+            f"str_penalty='square' and an anchor other than margin, not for {args.str_penalty!r} and {args.str_anchor!r}; "
+            "change that, or hold one reference"
+        )
+
+
 class SafetyTerms(NamedTuple):
     """Of one micro-batch: what is optimised and what is only logged, each already divided by the global count."""
 
@@ -91,6 +104,8 @@ class STRTrainer(SFTTrainer):
         harmless_probe_prompts: harmless look-alikes, anchored beside them so that the model does not turn prudish.
         terms: what else is added to the loss, or stands in the cross-entropy's place; see `logitrail.methods`.
         companions: what goes along with the steps, such as an average of the weights.
+        references: the models whose anchors are held; None is the starting policy. Of several the mean of their logits,
+            which for the square penalty is the mean of their penalties up to a constant (`mean_columns`).
         on_cache_rows: told how many more rows of the reference cache are done.
         **sft: every other argument of `SFTTrainer`, `peft_config` among them.
 
@@ -115,8 +130,9 @@ class STRTrainer(SFTTrainer):
         train_dataset: Any = None,
         *,
         safety_tokens: SafetyTokens,
-        probe_prompts: Sequence[str] = (),
-        harmless_probe_prompts: Sequence[str] = (),
+        probe_prompts: Sequence[str | list[Message]] = (),
+        harmless_probe_prompts: Sequence[str | list[Message]] = (),
+        references: Sequence[nn.Module | None] = (None,),
         terms: Sequence[Term] = (),
         companions: Sequence[Companion] = (),
         on_cache_rows: Callable[[int], None] | None = None,
@@ -152,7 +168,7 @@ class STRTrainer(SFTTrainer):
         self._ids = [*safety_tokens.ids, *compliance]
         weights = list(safety_tokens.weights)
         self._token_weights = (
-            None if form.needs_compliance or all(weight == 1.0 for weight in weights) else torch.tensor(weights)
+            torch.tensor(weights) if form.per_token and any(weight != 1.0 for weight in weights) else None
         )
         self._head = SafetyHead(self.model, self._ids, sparse_gradient=True)
         self._head.verify(self.model)
@@ -168,6 +184,9 @@ class STRTrainer(SFTTrainer):
             self._controller = DualAscent(args.str_drift_budget)
         else:
             self._fixed_weight = float(args.str_weight)
+        if len(references) > 1:
+            require_mean_reference(args)
+        self._references = [self._held(reference) for reference in references]
         self._on_cache_rows = on_cache_rows
         self.cache: ReferenceCache | None = None
         self._provider = self._choose_reference(args.str_reference)
@@ -191,12 +210,13 @@ class STRTrainer(SFTTrainer):
                     probe_prompts,
                     harmless_probe_prompts if anchored else (),
                     self._tokenizer,
-                    self.model,
+                    [(model, head) for model, head in self._references],
                     self._head,
                     anchor=args.str_anchor,
                     compliance=self._compliance,
                     seed=args.seed,
                 )
+        self._references = []  # measured: what a provider still needs, it holds itself
         self._micro_batch = 0
         if self._controller is not None and self._probes is None:
             raise RecipeError(
@@ -222,7 +242,7 @@ class STRTrainer(SFTTrainer):
 
     def _live_reference(self) -> AdapterOff | Frozen:
         """The starting policy as something that can run, for what a cache of K columns does not hold."""
-        if isinstance(self._provider, AdapterOff | Frozen):
+        if isinstance(self._provider, AdapterOff | Frozen) and self._holds_the_start:
             return self._provider
         if why_not_adapter_off(self.model) is None:
             return AdapterOff(self.model, self._head, with_logsumexp=False)
@@ -247,18 +267,39 @@ class STRTrainer(SFTTrainer):
                 )
             )
 
+    def _held(self, reference: nn.Module | None) -> tuple[Any, SafetyHead]:
+        if reference is None:
+            return self.model, self._head
+        reference.to(next(self.model.parameters()).device).requires_grad_(False)
+        head = SafetyHead(reference, self._ids)
+        head.verify(reference)
+        return reference, head
+
+    @property
+    def _holds_the_start(self) -> bool:
+        return all(model is self.model for model, _ in self._references)
+
     def _choose_reference(self, kind: str) -> ReferenceProvider | None:
         if kind == "off":
             return None
         with_logsumexp = self._form.needs_logsumexp
         fixed = isinstance(self.train_dataset, Dataset)
         if kind == "auto":
-            adapter_off_works = why_not_adapter_off(self.model) is None
+            adapter_off_works = self._holds_the_start and why_not_adapter_off(self.model) is None
             kind = "cache" if fixed else "adapter-off" if adapter_off_works else "frozen"
         if kind == "adapter-off":
+            if not self._holds_the_start:
+                raise AnchorReferenceError(
+                    "str_reference='adapter-off' gives the starting policy, and another reference was asked for; use "
+                    "str_reference='cache' or 'frozen'"
+                )
             return AdapterOff(self.model, self._head, with_logsumexp=with_logsumexp)
         if kind == "frozen":
-            return Frozen(self.model, self._ids, with_logsumexp=with_logsumexp)
+            parts = [
+                Frozen(model, self._ids, with_logsumexp=with_logsumexp, copied=model is self.model)
+                for model, _ in self._references
+            ]
+            return parts[0] if len(parts) == 1 else Several(parts)
         if not fixed:
             raise AnchorReferenceError(
                 f"str_reference='cache' needs a data set with fixed rows, got {type(self.train_dataset).__name__}; "
@@ -274,7 +315,10 @@ class STRTrainer(SFTTrainer):
 
     def _cache_identity(self) -> CacheIdentity:
         return CacheIdentity(
-            reference=weights_fingerprint(self.model, with_adapter=why_not_adapter_off(self.model) is not None),
+            reference="+".join(
+                weights_fingerprint(model, with_adapter=why_not_adapter_off(model) is not None)
+                for model, _ in self._references
+            ),
             tokenizer=tokenizer_fingerprint(self._tokenizer),
             chat_template=chat_template_fingerprint(self._tokenizer),
             tokens=sha256_of_json(self._ids)[:16],
@@ -298,15 +342,21 @@ class STRTrainer(SFTTrainer):
                 )
 
             # A fresh adapter adds nothing yet; switched off, it costs nothing either (a sixth of a pass on a CPU).
-            adapter_off = self.model.disable_adapter if why_not_adapter_off(self.model) is None else nullcontext
+            held = [
+                (model, head, model.disable_adapter if why_not_adapter_off(model) is None else nullcontext)
+                for model, head in self._references
+            ]
 
             def now(inputs: dict[str, Any], mask: Tensor) -> ReferenceColumns:
                 device = next(self.model.parameters()).device
                 moved = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
-                with self.accelerator.autocast(), adapter_off():
-                    return measure(
-                        self.model, self._head, moved, mask.to(device), with_logsumexp=self._form.needs_logsumexp
-                    )
+                parts = []
+                for model, head, adapter_off in held:
+                    with self.accelerator.autocast(), adapter_off():
+                        parts.append(
+                            measure(model, head, moved, mask.to(device), with_logsumexp=self._form.needs_logsumexp)
+                        )
+                return mean_columns(parts)
 
             collate, positions = self.data_collator, self.args.str_positions
             if together or self.accelerator.is_main_process:

@@ -1,0 +1,273 @@
+"""`chain`: tasks one after another, each learned by the model that the one before left, and all measured after each.
+
+With LoRA a stage's adapter is merged into the weights before the next begins, so that every stage is an ordinary run from a
+plain model: its adapter off is its start, its rank is its own, and its folder can be run again alone. Going on with the
+same adapter would share one rank among all tasks, and adapter-off would be the original whatever `anchor_to` says.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from logitrail.artifacts import write_bytes, write_json
+from logitrail.config import DataSection, ModelSection, Recipe, ReferenceSection, TokensSection
+from logitrail.config.chain import Chain
+from logitrail.evals import answers_files, gate, judge, read_judged
+from logitrail.models.loading import LoadedModel
+from logitrail.stages.context import Context
+from logitrail.stages.evaluate import BASE, evaluation, load_named, measured, model_key, suites_of, system_of
+from logitrail.stages.folder import SUMMARY, only_writer, published, run_stage, versions
+from logitrail.stages.progress import Progress, Silent
+from logitrail.stages.tokens import FILE, tokens
+from logitrail.stages.train import cache, load_training_rows, method_config, train, train_key
+from logitrail.train.trainer import require_mean_reference
+from logitrail.types import SCHEMA_VERSION
+
+_SAFETY = ("refusal", "over_refusal")
+
+
+@dataclass
+class ChainRun:
+    """One run of one chain."""
+
+    plan: Chain
+    progress: Progress = field(default_factory=Silent)
+
+    @cached_property
+    def stages(self) -> list[Context]:
+        """Each task's run, in OUT/stages/NUMBER-NAME."""
+        return [Context(self._recipe(number), self.progress) for number in range(len(self.plan.tasks))]
+
+    def folder(self, number: int) -> Path:
+        """Of that task's run."""
+        return self.plan.out / "stages" / f"{number + 1:02d}-{self.plan.tasks[number].name}"
+
+    def left(self, number: int) -> Path:
+        """The whole weights that that stage leaves to the next."""
+        if self.plan.lora is False:
+            return self.folder(number) / "train" / self.plan.method / "model"
+        return self.folder(number) / "merged" / "model"
+
+    def _recipe(self, number: int) -> Recipe:
+        plan = self.plan
+        original, mine = plan.model, plan.tokens.mine
+        start, reference = original, None
+        if number > 0:
+            start = ModelSection(
+                path=str(self.left(number - 1)),
+                dtype=original.dtype,
+                trust_remote_code=original.trust_remote_code,
+            )  # type: ignore[call-arg]
+            if plan.anchor_to != "previous":
+                reference = ReferenceSection(**original.model_dump(), with_start=plan.anchor_to == "both")
+        return Recipe(
+            name=f"{plan.name}.{plan.tasks[number].name}",
+            out=self.folder(number),
+            seed=plan.seed,
+            model=start,
+            reference=reference,
+            data=DataSection(**plan.tasks[number].model_dump(exclude={"name"})),
+            tokens=TokensSection(file=plan.out / "tokens" / FILE),  # type: ignore[call-arg]
+            methods=(plan.method,),
+            lora=plan.lora,
+            training=plan.training,
+            probes=plan.probes or (mine.harmful if mine else None),
+            harmless_probes=plan.harmless_probes or (mine.harmless if mine else None),
+            eval=plan.eval,
+            gate=plan.gate,
+        )
+
+    def tokens_context(self) -> Context:
+        """Finds the safety tokens on the original model, once for all stages, in OUT/tokens."""
+        return Context(
+            self.stages[0].recipe.model_copy(update={"out": self.plan.out, "tokens": self.plan.tokens}), self.progress
+        )
+
+
+def chain(run: ChainRun) -> dict[str, Any]:
+    """Do every stage that is not done and return the chain's summary."""
+    plan = run.plan
+    for stage in run.stages:
+        method_config(stage, plan.method)
+        load_training_rows(stage)
+        suites_of(stage.recipe)
+    if plan.anchor_to == "both":
+        require_mean_reference(method_config(run.stages[0], plan.method))
+    for name in plan.eval.judge_names():
+        judge(name)
+    with only_writer(plan.out):
+        start = time.perf_counter()
+        write_bytes(
+            plan.out / "chain.yaml",
+            yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode(),
+        )
+        found = tokens(run.tokens_context())
+        rows = [_measure_original(run)]
+        for number, stage in enumerate(run.stages):
+            run.progress.note(f"task {number + 1} of {len(run.stages)}: {plan.tasks[number].name}")
+            rows.append(_learn(run, number, stage))
+        summary = {
+            "schema_version": SCHEMA_VERSION,
+            "stage": "chain",
+            "name": plan.name,
+            "method": plan.method,
+            "anchor_to": plan.anchor_to,
+            "tasks": [task.name for task in plan.tasks],
+            "settings": plan.model_dump(mode="json"),
+            "seeds": run.stages[0].seeds,
+            "versions": versions(),
+            "tokens": {"count": found["count"], "hash": found["hash"]},
+            "trajectory": rows,
+            "forgetting": _forgetting(run, rows),
+            "seconds": round(sum(row["seconds"] for row in rows) + found["seconds"], 3),
+            "wall_s": round(time.perf_counter() - start, 3),
+            "commands": [f"logitrail chain {plan.out / 'chain.yaml'}"],
+        }
+        write_json(plan.out / SUMMARY, summary)
+        from logitrail.report.trajectory import write_trajectory
+
+        write_trajectory(plan.out, summary)
+    return summary
+
+
+def _measure_original(run: ChainRun) -> dict[str, Any]:
+    first = run.stages[0]
+    safety = evaluation(first, BASE)
+    loaded = _Lazily(first, BASE)
+    others = [_utility(run, first, BASE, task, loaded) for task in range(1, len(run.stages))]
+    return {
+        "after": None,
+        **{suite: of["rate"] for suite, of in safety["suites"].items() if suite != "utility"},
+        "utility": {
+            run.plan.tasks[0].name: safety["suites"]["utility"]["rate"],
+            **{one["task"]: one["rate"] for one in others},
+        },
+        "not_scored": {suite: of["not_scored"] for suite, of in safety["suites"].items()},
+        "against_original": {},
+        "train": None,
+        "weights": safety["weights"],
+        "seconds": round(safety["seconds"] + sum(one["seconds"] for one in others), 3),
+    }
+
+
+def _learn(run: ChainRun, number: int, stage: Context) -> dict[str, Any]:
+    """Train and measure one task; what it leaves is ready for the next."""
+    plan = run.plan
+    name = plan.method
+    write_bytes(
+        stage.out / "recipe.yaml",
+        yaml.safe_dump(stage.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode(),
+    )
+    done = [tokens(stage), cache(stage), trained := train(stage, name), safety := evaluation(stage, name)]
+    if plan.lora is not False:
+        done.append(_merge(stage, name))
+    loaded = _Lazily(stage, name)
+    earlier = [_utility(run, stage, name, task, loaded) for task in range(number)]
+    seconds = sum(one["seconds"] for one in (*done, *earlier) if one is not None)
+    return {
+        "after": plan.tasks[number].name,
+        **{suite: of["rate"] for suite, of in safety["suites"].items() if suite != "utility"},
+        "utility": {
+            **{one["task"]: one["rate"] for one in earlier},
+            plan.tasks[number].name: safety["suites"]["utility"]["rate"],
+        },
+        "not_scored": {suite: of["not_scored"] for suite, of in safety["suites"].items()},
+        "against_original": _against_original(run, stage),
+        "train": {key: trained[key] for key in ("steps", "seconds", "reference", "held_out_loss", "final")},
+        "weights": safety["weights"],
+        "seconds": round(seconds, 3),
+    }
+
+
+def _merge(stage: Context, name: str) -> dict[str, Any]:
+    """The stage's adapter in the weights: where the next stage starts."""
+    folder = stage.out / "merged"
+
+    def work() -> dict[str, Any]:
+        loaded = load_named(stage, name)
+        merged = cast("Any", loaded.model).merge_and_unload(safe_merge=True)
+        with published(folder / "model") as place:
+            merged.save_pretrained(place)
+            loaded.tokenizer.save_pretrained(place)
+        return {}
+
+    key = stage.key("merge", model=train_key(stage, name))
+    summary, _ = run_stage(folder, "merge", key, work, seeds=stage.seeds, outputs=("model",))
+    return summary
+
+
+class _Lazily:
+    """A stage's model, loaded when it is first asked for."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        self._context, self._name = context, name
+
+    @cached_property
+    def model(self) -> LoadedModel:
+        return load_named(self._context, self._name)
+
+
+def _utility(run: ChainRun, stage: Context, name: str, task: int, loaded: _Lazily) -> dict[str, Any]:
+    """How much of another task the stage's model can do; in STAGE/tasks/TASK."""
+    other = run.stages[task].recipe
+    label = run.plan.tasks[task].name
+    folder = stage.out / "tasks" / f"{name}-{label}"
+    section = stage.recipe.eval
+
+    def work() -> dict[str, Any]:
+        rows = suites_of(other)["utility"]
+        summary = measured(stage, name, loaded.model, {"utility": rows}, folder, f"evaluating {name} on {label}")
+        return {
+            "task": label,
+            "model": name,
+            **summary.as_dict(),
+            "rate": summary.as_dict()["suites"]["utility"]["rate"],
+        }
+
+    key = stage.key(
+        "utility",
+        model=model_key(stage, name),
+        settings=section.model_dump(
+            mode="json", include={"task_metric", "judge", "judges", "task_max_new_tokens", "batch_size", "limit"}
+        ),
+        columns=other.data.model_dump(mode="json", include={"prompt", "response", "test_limit"}),
+        system=system_of(stage, name),
+        file=stage.file_hash(other.data.test),
+        seed=stage.recipe.seed,
+    )
+    files = tuple(answers_files(section.judge_names()).values())
+    summary, _ = run_stage(folder, "utility", key, work, seeds=stage.seeds, outputs=files)
+    return summary
+
+
+def _against_original(run: ChainRun, stage: Context) -> dict[str, Any]:
+    """Each safety suite paired with the original's answers to the same prompts, as the gate decides it."""
+    section = run.plan.gate
+    judges = run.plan.eval.judge_names()
+    suites = [suite for suite in _SAFETY if suite in suites_of(stage.recipe)]
+    result = gate(
+        read_judged(run.stages[0].out / "eval" / BASE, judges),
+        read_judged(stage.out / "eval" / run.plan.method, judges),
+        margins={suite: section.margins()[suite] for suite in suites},
+        alpha=section.alpha,
+        unscored=section.unscored,
+    )
+    keys = ("decision", "difference", "lower", "upper", "margin", "n", "not_scored")
+    return {suite: {key: of[key] for key in keys} for suite, of in result.as_dict()["suites"].items()}
+
+
+def _forgetting(run: ChainRun, rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Each task's accuracy right after it was learned less that at the end; None for the last."""
+    last = rows[-1]["utility"]
+    lost: dict[str, float | None] = {}
+    for number, task in enumerate(run.plan.tasks, 1):
+        fresh, final = rows[number]["utility"][task.name]["value"], last[task.name]["value"]
+        ended = number == len(run.plan.tasks) or fresh is None or final is None
+        lost[task.name] = None if ended else fresh - final
+    return lost
