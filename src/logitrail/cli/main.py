@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from logitrail import __version__
+from logitrail.cli.compare import compare
 from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded
 from logitrail.cli.judge import app as judge_app
@@ -332,6 +333,7 @@ def report(recipe: RecipePath, json: Json = False) -> None:
 
 
 app.command()(drift)
+app.command()(compare)
 
 # Newer typers carry their own click, so its classes are taken from where typer exports them.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from logitrail.artifacts import sha256_of_file, sha256_of_json
 from logitrail.config import Recipe
 from logitrail.errors import DataError
-from logitrail.models.loading import LoadedModel, load_model
 from logitrail.stages.folder import versions
 from logitrail.stages.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from logitrail.models.loading import LoadedModel
 
 _WEIGHT_FILES = (".safetensors", ".bin", ".gguf", ".pt")
 
@@ -57,6 +59,8 @@ class Context:
 
     def load_start(self) -> LoadedModel:
         """The starting policy and its tokenizer."""
+        from logitrail.models.loading import load_model  # keys and hashes are wanted without torch too
+
         model = self.recipe.model
         return load_model(
             model.path,
