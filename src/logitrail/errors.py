@@ -44,3 +44,13 @@ class ArtifactError(LogitrailError):
 
 class StorageError(LogitrailError):
     """A file cannot be written: no space, no permission, a path that is not a folder."""
+
+
+class BusyError(StorageError):
+    """Another logitrail writes in that folder."""
+
+
+class CompareError(LogitrailError):
+    """Some cells of a comparison failed; the others are done."""
+
+    exit_code = 1

@@ -10,6 +10,7 @@ import typer
 
 from logitrail import __version__
 from logitrail.cli.chain import chain
+from logitrail.cli.compare import compare
 from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded
 from logitrail.cli.judge import app as judge_app
@@ -334,6 +335,7 @@ def report(recipe: RecipePath, json: Json = False) -> None:
 
 app.command()(chain)
 app.command()(drift)
+app.command()(compare)
 
 # Newer typers carry their own click, so its classes are taken from where typer exports them.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]

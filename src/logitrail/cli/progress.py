@@ -37,7 +37,7 @@ class StderrProgress:
         self._console = Console(stderr=True, highlight=False)
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def meter(self, label: str, total: int | None = None) -> Iterator[Meter]:

@@ -1,5 +1,6 @@
-"""The recipe: one YAML file, one pydantic model."""
+"""The recipe, and the matrix of a comparison: one YAML file each, one pydantic model each."""
 
+from logitrail.config.matrix import Matrix, load_matrix, parse_matrix
 from logitrail.config.reading import load_recipe, parse_recipe
 from logitrail.config.recipe import (
     DataSection,
@@ -18,11 +19,14 @@ __all__ = [
     "EvalSection",
     "GateSection",
     "LoraSection",
+    "Matrix",
     "MineSection",
     "ModelSection",
     "Recipe",
     "ReferenceSection",
     "TokensSection",
+    "load_matrix",
     "load_recipe",
+    "parse_matrix",
     "parse_recipe",
 ]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from logitrail.config.reading import first_problem, read_yaml, resolved
+from logitrail.config.reading import first_problem, read_yaml, with_absolute_paths
 from logitrail.config.recipe import (
     DataSection,
     EvalSection,
@@ -93,7 +93,7 @@ def load_chain(path: Path) -> Chain:
     Raises:
         RecipeError: it is missing, not YAML, or says something it may not; the message names the key and what to do.
     """
-    return parse_chain(read_yaml(path), folder=path.parent, source=str(path))
+    return parse_chain(read_yaml(path, "chain", "docs/chain.md shows one"), folder=path.parent, source=str(path))
 
 
 def parse_chain(content: Any, *, folder: Path, source: str = "the chain") -> Chain:
@@ -106,7 +106,7 @@ def parse_chain(content: Any, *, folder: Path, source: str = "the chain") -> Cha
         chain = Chain.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"{source}: {first_problem(error, Chain)}") from None
-    whole = resolved(chain.model_dump(), _PATHS, folder)
+    whole = with_absolute_paths(chain.model_dump(), folder, _PATHS)
     for task in whole["tasks"]:
-        resolved(task, (("train",), ("test",)), folder)
+        with_absolute_paths(task, folder, (("train",), ("test",)))
     return Chain.model_validate(whole)

@@ -38,23 +38,28 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: it is missing, not YAML, or says something it may not; the message names the key and what to do.
     """
-    return parse_recipe(read_yaml(path), folder=path.parent, source=str(path))
+    content = read_yaml(path, "recipe", f"write one with `logitrail init --out {path}`")
+    return parse_recipe(content, folder=path.parent, source=str(path))
 
 
-def read_yaml(path: Path) -> Any:
-    """A YAML file's content.
+def read_yaml(path: Path, what: str, advice: str) -> Any:
+    """The content of a YAML file that a user wrote.
+
+    Args:
+        what: the file's name for people.
+        advice: what to do where there is no such file.
 
     Raises:
-        RecipeError: it is missing or not YAML.
+        RecipeError: it is missing, unreadable, or not YAML.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise RecipeError(f"the recipe {path} does not exist; write one with `logitrail init --out {path}`") from None
+        raise RecipeError(f"the {what} {path} does not exist; {advice}") from None
     except UnicodeDecodeError as error:
-        raise RecipeError(f"the recipe {path} is not UTF-8 text (byte {error.start}); save it as UTF-8 YAML") from error
+        raise RecipeError(f"the {what} {path} is not UTF-8 text (byte {error.start}); save it as UTF-8 YAML") from error
     except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror or error}; check the path") from error
+        raise RecipeError(f"cannot read the {what} {path}: {error.strerror or error}; check the path") from error
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -62,7 +67,7 @@ def read_yaml(path: Path) -> Any:
         where = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or type(error).__name__
         raise RecipeError(
-            f"the recipe {path}{where} is not valid YAML ({problem}); check indentation and quotes"
+            f"the {what} {path}{where} is not valid YAML ({problem}); check indentation and quotes"
         ) from error
 
 
@@ -74,37 +79,40 @@ def parse_recipe(content: Any, *, folder: Path, source: str = "the recipe") -> R
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{source}: {first_problem(error)}") from None
-    return Recipe.model_validate(resolved(recipe.model_dump(), _PATHS, folder))
+        raise RecipeError(f"{source}: {first_problem(error, Recipe)}") from None
+    return Recipe.model_validate(with_absolute_paths(recipe.model_dump(), folder))
 
 
-def resolved(content: dict[str, Any], paths: Iterable[tuple[str, ...]], folder: Path) -> dict[str, Any]:
-    """`content` with those paths, and models that are folders, starting at `folder`; it is changed in place."""
+def with_absolute_paths(
+    content: dict[str, Any], folder: Path, paths: Iterable[tuple[str, ...]] = _PATHS
+) -> dict[str, Any]:
+    """A recipe's content, or a part of one, with its paths and the models that are folders made absolute in place."""
     for keys in paths:
         section: Any = content
         for key in keys[:-1]:
-            section = section.get(key) if section else None
-        if section and section.get(keys[-1]) is not None:
+            section = section.get(key) if isinstance(section, dict) else None
+        if isinstance(section, dict) and isinstance(section.get(keys[-1]), str | Path):
             section[keys[-1]] = (folder / section[keys[-1]]).resolve()
     # A model is a Hub name unless such a folder is there, seen from the recipe.
-    for section in filter(None, (content.get("model"), content.get("reference"))):
-        for key in ("path", "adapter"):
-            value = section[key]
-            if value is not None and (folder / value).exists():
-                section[key] = str((folder / value).resolve())
+    for name in ("model", "reference"):
+        model: Any = content.get(name)
+        for key in ("path", "adapter", "base") if isinstance(model, dict) else ():
+            value = model.get(key)
+            if isinstance(value, str) and (folder / value).exists():
+                model[key] = str((folder / value).resolve())
     return content
 
 
-def first_problem(error: ValidationError, root: type[BaseModel] = Recipe) -> str:
-    """The first thing that a YAML file may not say, in one line, with the nearest right key."""
-    # The most telling first: an unknown key is often the reason why a known one is missing.
+def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+    """The most telling of the things that are wrong, in one line, with the nearest right key."""
+    # An unknown key is often the reason why a known one is missing.
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
     location = [part for part in problem["loc"] if part not in ("LoraSection", "literal[False]")]
     where = ".".join(str(part) for part in location)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1], root)
+        known = _known_keys(location[:-1], model)
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
         advice = f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(known)}"
         return f"unknown key `{where}`; {advice}{more}"
@@ -116,8 +124,7 @@ def first_problem(error: ValidationError, root: type[BaseModel] = Recipe) -> str
     return f"`{where}`: {message[0].lower() + message[1:]}{shown}{more}" if where else f"{message}{more}"
 
 
-def _known_keys(location: list[int | str], root: type[BaseModel]) -> list[str]:
-    model = root
+def _known_keys(location: list[int | str], model: type[BaseModel]) -> list[str]:
     for part in location:
         if isinstance(part, int):  # a place in a list: the list's annotation has already named its section
             continue

@@ -10,27 +10,15 @@ from typing import TYPE_CHECKING, Any
 from logitrail.artifacts import sha256_of_file, sha256_of_json
 from logitrail.config import ModelSection, Recipe
 from logitrail.errors import DataError, ModelError
-from logitrail.models.chat import require_system_turn
-from logitrail.models.fingerprints import tokenizer_fingerprint
-from logitrail.models.loading import LoadedModel, load_model
 from logitrail.stages.folder import versions
 from logitrail.stages.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from logitrail.models.loading import LoadedModel
+
 _WEIGHT_FILES = (".safetensors", ".bin", ".gguf", ".pt")
-
-
-def _load(model: ModelSection) -> LoadedModel:
-    return load_model(
-        model.path,
-        adapter=model.adapter,
-        revision=model.revision,
-        gguf_file=model.gguf_file,
-        dtype=model.dtype,
-        trust_remote_code=model.trust_remote_code,
-    )
 
 
 @dataclass
@@ -68,6 +56,8 @@ class Context:
 
     def load_start(self) -> LoadedModel:
         """The starting policy and its tokenizer."""
+        from logitrail.models.chat import require_system_turn
+
         loaded = _load(self.recipe.model)
         if self.recipe.data.system is not None:
             require_system_turn(loaded.tokenizer, self.recipe.data.system)
@@ -82,6 +72,8 @@ class Context:
         section = self.recipe.reference
         if section is None:
             return [None]
+        from logitrail.models.fingerprints import tokenizer_fingerprint
+
         loaded = _load(section)
         theirs, ours = tokenizer_fingerprint(loaded.tokenizer), tokenizer_fingerprint(tokenizer)
         if theirs != ours:
@@ -121,6 +113,19 @@ class Context:
     def seeds(self) -> dict[str, int]:
         """Every seed there is."""
         return {"training": self.recipe.seed, "generation": self.recipe.seed}
+
+
+def _load(model: ModelSection) -> LoadedModel:
+    from logitrail.models.loading import load_model  # keys and hashes are wanted without torch too
+
+    return load_model(
+        model.path,
+        adapter=model.adapter,
+        revision=model.revision,
+        gguf_file=model.gguf_file,
+        dtype=model.dtype,
+        trust_remote_code=model.trust_remote_code,
+    )
 
 
 def _settings(model: ModelSection) -> dict[str, Any]:

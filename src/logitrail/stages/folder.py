@@ -15,7 +15,7 @@ from typing import Any
 
 from logitrail import __version__
 from logitrail.artifacts import make_folder, read_json, storage_errors, write_json
-from logitrail.errors import ArtifactError, StorageError
+from logitrail.errors import ArtifactError, BusyError, StorageError
 from logitrail.types import SCHEMA_VERSION
 
 _MARKER = "stage.json"
@@ -37,7 +37,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock dies with it, however it dies.
 
     Raises:
-        StorageError: another logitrail writes there.
+        BusyError: another logitrail writes there.
     """
     make_folder(folder)
     with storage_errors(folder / ".lock"):
@@ -48,7 +48,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         except OSError:
             stream.seek(0)
             owner = stream.read().strip() or "unknown"
-            raise StorageError(
+            raise BusyError(
                 f"another logitrail (process {owner}) is working in {folder}; wait for it, stop it, "
                 "or give this run another folder"
             ) from None

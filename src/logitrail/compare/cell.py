@@ -1,0 +1,150 @@
+"""The process of one cell: `python -m logitrail.compare.cell FOLDER` does what order.json and recipe.yaml there say.
+
+A process each, so that its peak memory is its own and its failure nobody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from logitrail.artifacts import read_json, write_json
+from logitrail.compare.plan import ORDER, RESULT
+from logitrail.config import Recipe, load_recipe
+from logitrail.config.matrix import BASE
+from logitrail.errors import ArtifactError, BusyError, LogitrailError
+from logitrail.stages.folder import only_writer, versions
+from logitrail.types import SCHEMA_VERSION
+
+_PATIENCE = 600.0
+
+
+def main(arguments: list[str]) -> int:
+    """0: done, now or before; 1: it failed and its cell.json says why; 3: it could not even begin."""
+    folder = Path(arguments[0])
+    if "--with-parent" in arguments[1:]:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        with _waiting_writer(folder):
+            order = read_json(folder / ORDER)
+            if _ended_well(folder, order["key"]):
+                return 0
+            print(f"process {os.getpid()} begins {folder}", flush=True)  # to the log
+            result = _result(folder, order)
+            write_json(folder / RESULT, result)
+            return 0 if result["status"] == "done" else 1
+    except LogitrailError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 3
+
+
+def _end_with_parent() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        while sys.stdin.buffer.read(1):
+            pass
+    os._exit(143)
+
+
+@contextlib.contextmanager
+def _waiting_writer(folder: Path) -> Iterator[None]:
+    """The folder's lock. One that is held is waited for: who holds it may be doing this very cell, or be dying."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(only_writer(folder))
+            except BusyError:
+                if time.monotonic() > end:
+                    raise
+            else:
+                yield
+                return
+        time.sleep(0.2)
+
+
+def _ended_well(folder: Path, key: str) -> bool:
+    try:
+        found = read_json(folder / RESULT)
+    except ArtifactError:
+        return False
+    return isinstance(found, dict) and found.get("key") == key and found.get("status") == "done"
+
+
+def _result(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
+    start = time.perf_counter()
+    try:
+        recipe = load_recipe(folder / "recipe.yaml")
+        found = {"status": "done", "error": None, "error_kind": None, **_measure(recipe, order)}
+    except Exception as error:
+        traceback.print_exc()  # to the log
+        found = {"status": "failed", "error": _one_line(error), "error_kind": type(error).__name__}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "stage": "cell",
+        **order,
+        "seconds": round(time.perf_counter() - start, 3),
+        "process_peak_bytes": _peak_bytes(),
+        "versions": versions(),
+        **found,
+    }
+
+
+def _measure(recipe: Recipe, order: dict[str, Any]) -> dict[str, Any]:
+    from logitrail.stages.context import Context
+    from logitrail.stages.evaluate import evaluation
+    from logitrail.stages.tokens import tokens
+    from logitrail.stages.train import cache, train
+
+    context = Context(recipe)
+    model = order["model"]
+    trained: dict[str, Any] = {}
+    if order["find_tokens"]:
+        tokens(context)
+    if model != BASE:
+        cache(context)
+        trained = train(context, model)
+    measured = evaluation(context, model)
+    loss = measured.get("task_loss", {}).get("value", trained.get("held_out_loss"))
+    return {
+        "rates": {suite: of["rate"] for suite, of in measured["suites"].items()},
+        "not_scored": {suite: of["not_scored"] for suite, of in measured["suites"].items()},
+        "held_out_loss": loss,
+        "steps": trained.get("steps"),
+        "final": trained.get("final"),
+        "seconds_per_step": trained.get("seconds_per_step"),
+        "peak_memory_bytes": trained.get("peak_memory_bytes"),
+        "needs": [] if model == BASE else _needs(model),
+        "weights": measured["weights"],
+    }
+
+
+def _needs(word: str) -> list[str]:
+    from logitrail.methods import method
+
+    return [str(need) for need in getattr(method(word), "needs", ())]
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, LogitrailError):
+        return text
+    if isinstance(error, MemoryError) or "out of memory" in text.lower():
+        return "out of memory; use fewer workers, a smaller batch size, or a larger machine"
+    return f"unexpected {type(error).__name__}: {text[:300]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,233 @@
+"""`compare`: every cell that is not done, wave by wave, then the result."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from logitrail.artifacts import write_bytes, write_json
+from logitrail.compare.choice import cells_of, choice
+from logitrail.compare.engines import Engine, make_engine
+from logitrail.compare.plan import ORDER, RESULT, Job, Plan, done, result, unknown_rows
+from logitrail.errors import CompareError
+from logitrail.stages.folder import SUMMARY, only_writer, versions
+from logitrail.stages.progress import Progress, Silent
+from logitrail.types import SCHEMA_VERSION
+
+
+def compare(
+    plan: Plan, *, only: Sequence[str] = (), progress: Progress | None = None, command: str | None = None
+) -> dict[str, Any]:
+    """Run what is not done, write summary.json, table.md and front.svg, and return the summary.
+
+    Args:
+        only: rows to run; all by default. The result covers every row that is done.
+        command: what the user called, for the summary.
+
+    Raises:
+        CompareError: cells failed; the others are done and in the result.
+    """
+    matrix = plan.matrix
+    unknown_rows(matrix, only)
+    rows = [row for row in matrix.methods if not only or row in only]
+    tuned = [row for row in rows if row in plan.tuned_rows]
+    with only_writer(matrix.out):
+        write_bytes(
+            matrix.out / "matrix.yaml",
+            yaml.safe_dump(matrix.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode(),
+        )
+        total = len(plan.data_sets) * (1 + bool(tuned) + len(rows) * len(matrix.seeds))
+        total += sum(len(plan.settings(row)) for row in tuned) * len(plan.data_sets)
+        with _Lazily(plan) as engine:
+            watch = _Watch(progress or Silent(), total, matrix.workers)
+            for over in plan.overlap:
+                watch.progress.note(f"note: {over}")
+            waves = (_starts(plan, tuned), _trials_and_cells(plan, rows, tuned), _tuned_cells(plan, tuned))
+            for wave in waves:
+                _run(list(wave), engine, watch)
+        from logitrail.compare.results import summarise
+        from logitrail.report.comparison import write_comparison
+
+        summary = summarise(plan, command=command)
+        write_json(matrix.out / SUMMARY, summary)
+        write_comparison(matrix.out)
+    if watch.failed:
+        first = next(iter(watch.failed.items()))
+        more = f"; the others: {', '.join(list(watch.failed)[1:])}" if len(watch.failed) > 1 else ""
+        raise CompareError(
+            f"{len(watch.failed)} of {total} cells failed, first {first[0]}: {first[1]}{more}; the rest is done and in "
+            f"{matrix.out / 'table.md'}; the same command runs the failed ones again"
+        )
+    return summary
+
+
+def _starts(plan: Plan, tuned: Sequence[str]) -> Iterator[Job]:
+    for data in plan.data_sets:
+        yield plan.shared(data)
+        if tuned:
+            yield plan.shared(data, "dev")
+
+
+def _trials_and_cells(plan: Plan, rows: Sequence[str], tuned: Sequence[str]) -> Iterator[Job]:
+    started = [data for data in plan.data_sets if done(plan.shared(data))]
+    # Trials first: the cells that wait for them can then begin the sooner.
+    for data in started:
+        for row in tuned if tuned and done(plan.shared(data, "dev")) else ():
+            yield from plan.trials(data, row)
+    # Seed by seed, so that what is there after half the time is a table with half the seeds.
+    for seed in plan.matrix.seeds:
+        for data in started:
+            for row in rows:
+                if row not in tuned:
+                    yield plan.cell(data, row, seed)
+
+
+def _tuned_cells(plan: Plan, tuned: Sequence[str]) -> Iterator[Job]:
+    started = [data for data in plan.data_sets if done(plan.shared(data))]
+    chosen = {(data, row): choice(plan, data, row).setting for data in started for row in tuned}
+    for seed in plan.matrix.seeds:
+        for (data, row), setting in chosen.items():
+            if setting is not None:
+                yield plan.cell(data, row, seed, setting)
+
+
+class _Lazily:
+    """The engine, started when the first cell needs it: with all cells done there is nothing to start."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._stack = contextlib.ExitStack()
+        self._engine: Engine | None = None
+
+    def __enter__(self) -> _Lazily:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def get(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._stack.enter_context(make_engine(self._plan.matrix))
+        return self._engine
+
+
+@dataclass
+class _Watch:
+    """Counts, tells, and reckons the time left from what the cells took so far."""
+
+    progress: Progress
+    total: int
+    workers: int
+    ended: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    _start: float = field(default_factory=time.perf_counter)
+    _ran: int = 0
+
+    def skip(self) -> None:
+        self.ended += 1
+
+    def end(self, job: Job, found: dict[str, Any]) -> None:
+        self.ended += 1
+        self._ran += 1
+        if found["status"] == "done":
+            said = f"done in {found['seconds']:.0f} s: {_figures(found)}"
+        else:
+            self.failed[job.label] = found["error"]
+            said = f"FAILED: {found['error']}"
+        left = (time.perf_counter() - self._start) / self._ran * (self.total - self.ended)
+        about = f"; about {_duration(left)} left" if self.ended < self.total else ""
+        self.progress.note(f"[{self.ended}/{self.total}] {job.label} {said}{about}")
+
+
+def _figures(found: dict[str, Any]) -> str:
+    rates = [f"{suite} {rate['value']:.3f}" for suite, rate in found["rates"].items() if rate["value"] is not None]
+    loss = found["held_out_loss"]
+    return ", ".join([*rates, *([f"held-out loss {loss:.4f}"] if loss is not None else [])])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _run(jobs: Sequence[Job], engine: _Lazily, watch: _Watch) -> None:
+    todo: dict[Path, Job] = {}
+    for job in jobs:
+        if done(job):
+            watch.skip()
+            continue
+        todo[job.folder] = job
+        content = job.recipe.model_dump(mode="json")
+        write_bytes(job.folder / "recipe.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+        write_json(job.folder / ORDER, job.order())
+
+    def on_end(folder: Path, why: str | None) -> None:
+        job = todo[folder]
+        found = result(job)
+        if found is None or (why is not None and found["status"] != "done"):
+            found = {
+                "schema_version": SCHEMA_VERSION,
+                "stage": "cell",
+                **job.order(),
+                "status": "failed",
+                "error": why or "its process left no result; run it again",
+                "error_kind": "ended",
+                "seconds": None,
+                "versions": versions(),
+            }
+            write_json(folder / RESULT, found)
+        watch.end(job, found)
+
+    if todo:
+        engine.get().run(list(todo), on_end)
+
+
+def planned(plan: Plan, only: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Every cell, whether it is done, what it took or will take (the mean of those like it that are done, else None)."""
+    unknown_rows(plan.matrix, only)
+    rows = [row for row in plan.matrix.methods if not only or row in only]
+    tuned = [row for row in rows if row in plan.tuned_rows]
+    listed = [_listed(job) for job in _starts(plan, tuned)]
+    for data in plan.data_sets:
+        for row in tuned:
+            listed += [_listed(job) for job in plan.trials(data, row)]
+        for row in rows:
+            jobs = cells_of(plan, data, row)
+            if jobs is not None:
+                listed += [_listed(job) for job in jobs]
+                continue
+            for seed in plan.matrix.seeds:
+                folder = plan.cell_folder(data, row, seed).relative_to(plan.matrix.out)
+                listed.append(_entry(str(folder), "cell", data, row, "waits for tuning", None))
+    took: dict[tuple[str, ...], list[float]] = {}
+    for entry in listed:
+        if entry["status"] == "done":
+            for name in _alike(entry):
+                took.setdefault(name, []).append(entry["seconds"])
+    for entry in listed:
+        known = next((took[name] for name in _alike(entry) if name in took), None)
+        waits = entry["status"] != "done"
+        entry["estimate_s"] = round(sum(known) / len(known), 1) if waits and known else None
+    return listed
+
+
+def _alike(entry: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    trained = "base" if entry["kind"] == "base" else "trained"
+    return ((trained, entry["data"], entry["row"]), (trained, entry["data"]), (trained,))
+
+
+def _listed(job: Job) -> dict[str, Any]:
+    found = result(job)
+    status, seconds = ("not done", None) if found is None else (found["status"], found["seconds"])
+    return _entry(job.label, job.kind, job.data, job.row, status, seconds)
+
+
+def _entry(label: str, kind: str, data: str, row: str, status: str, seconds: float | None) -> dict[str, Any]:
+    return {"folder": label, "kind": kind, "data": data, "row": row, "status": status, "seconds": seconds}

@@ -1,0 +1,79 @@
+"""Which settings are tried, and which one is taken. Pure."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from logitrail.config.matrix import Overrides, TuningSection
+
+_ROUNDING = 1e-9
+
+
+def settings(tune: Mapping[str, Sequence[Any]], *, trials: int, seed: int) -> list[Overrides]:
+    """`trials` different points of the product of all values, drawn without replacement; all where there are fewer.
+
+    The same call gives the same points in the same order.
+    """
+    sizes = [len(values) for values in tune.values()]
+    count = math.prod(sizes)
+    drawn = range(count) if count <= trials else random.Random(seed).sample(range(count), trials)  # noqa: S311
+    found = []
+    for number in drawn:
+        setting: Overrides = {}
+        for key, values in reversed(list(tune.items())):
+            number, place = divmod(number, len(values))
+            setting[key] = values[place]
+        found.append(dict(reversed(setting.items())))
+    return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a choice looks at: figures of the development split. `benefit` is to be high: accuracy, or minus the loss."""
+
+    refusal: float | None
+    over_refusal: float | None
+    benefit: float | None
+
+
+def rule(section: TuningSection) -> str:
+    """How `choose` chooses, in words."""
+    return (
+        "on the development split: of the trials whose refusal is at most "
+        f"{section.safety_margin:g} below the starting policy's and whose over-refusal is at most "
+        f"{section.over_refusal_margin:g} above it, the one with the highest utility (where utility is not measured: the "
+        "lowest held-out loss); without such a trial the one with the highest refusal; of equals the first tried"
+    )
+
+
+def choose(trials: Sequence[Measured | None], base: Measured, section: TuningSection) -> int | None:
+    """The place of the trial that `rule` takes; None for a trial that failed, and for a choice among none.
+
+    What the starting policy was not measured on does not count against a trial; a trial without a refusal rate
+    is never safe.
+    """
+    finished = [(place, trial) for place, trial in enumerate(trials) if trial is not None]
+    if not finished:
+        return None
+
+    def safe(trial: Measured) -> bool:
+        if trial.refusal is None:
+            return False
+        if base.refusal is not None and trial.refusal < base.refusal - section.safety_margin - _ROUNDING:
+            return False
+        if base.over_refusal is None or trial.over_refusal is None:
+            return True
+        return trial.over_refusal <= base.over_refusal + section.over_refusal_margin + _ROUNDING
+
+    kept = [(place, trial) for place, trial in finished if safe(trial)]
+    if kept:
+        return max(kept, key=lambda one: (_or_lowest(one[1].benefit), -one[0]))[0]
+    return max(finished, key=lambda one: (_or_lowest(one[1].refusal), _or_lowest(one[1].benefit), -one[0]))[0]
+
+
+def _or_lowest(value: float | None) -> float:
+    return -math.inf if value is None else value

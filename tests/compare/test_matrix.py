@@ -1,0 +1,151 @@
+"""What a matrix may say: every mistake is one line that says what to do, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from logitrail.config import load_matrix, parse_matrix
+from logitrail.config.matrix import put
+from logitrail.demo import DATA
+from logitrail.errors import RecipeError
+
+HARMFUL = str(DATA / "harmful_test.jsonl")
+
+MISTAKES = {
+    "unknown key": ({"seedz": [1]}, "unknown key `seedz`; did you mean `seeds`?"),
+    "unknown key of tuning": ({"tuning__trial": 3}, "unknown key `tuning.trial`; did you mean `trials`?"),
+    "no methods": ({"methods": {}}, "`methods`"),
+    "a seed twice": ({"seeds": [1, 1]}, "give different seeds"),
+    "a negative seed": ({"seeds": [-1]}, "from 0 to 2^32 - 1"),
+    "no seed": ({"seeds": []}, "`seeds`"),
+    "no such recipe": ({"recipe": "none.yaml"}, "none.yaml does not exist"),
+    "a recipe that is a number": ({"recipe": 3}, "`recipe`"),
+    "a recipe's key": ({"recipe__eval__harmfull": "x"}, "unknown key `eval.harmfull`; did you mean `harmful`?"),
+    "a row's key": ({"methods__str": {"evall.limit": 3}}, "row str: unknown key `evall`; did you mean `eval`?"),
+    "a row's value": ({"methods__str": {"data.limit": 0}}, "row str: `data.limit`"),
+    "a row through a number": ({"methods__str": {"data.limit.x": 0}}, "leads through `data.limit`, which is 64"),
+    "a row's seed": ({"methods__str": {"seed": 3}}, "sets `seed`, which is the matrix's `seeds`"),
+    "a row's folder": ({"methods__str": {"out": "/tmp/x"}}, "sets `out`, which is the matrix's `out`"),
+    "a row's gate": ({"methods__str": {"gate.refusal": 0.1}}, "sets `gate.refusal`, which is not used in a comparison"),
+    "a row's model": ({"methods__str": {"model.dtype": "bfloat16"}}, "row str changes `model`"),
+    "a row that is a list": ({"methods__str": [1]}, "`methods.str`"),
+    "a key twice": (
+        {"methods__str": {"data.limit": 3, "data": {"limit": 4}}},
+        "sets `data.limit` twice",
+    ),
+    "an unknown method": ({"methods__strr": {}}, "unknown method 'strr'"),
+    "an unknown reference": ({"reference": "stf"}, "`reference` is 'stf', which is no row; did you mean"),
+    "a row called base": ({"methods__base": {"method": "sft"}}, "no row may be called 'base'"),
+    "rows that differ in case": ({"methods__SFT": {"method": "sft"}}, "differ in case only"),
+    "tune without tuning": ({"tuning": None}, "`methods.sft-tuned` has `tune`"),
+    "tune of one value": ({"methods__str": {"tune": {"data.limit": 3}}}, "give a list of values to try"),
+    "tune of nothing": ({"methods__str": {"tune": {"data.limit": []}}}, "give a list of values to try"),
+    "tune of a value twice": ({"methods__str": {"tune": {"data.limit": [3, 3]}}}, "has a value twice"),
+    "tuning on a reported seed": ({"tuning__seed": 1}, "`tuning.seed` is 1, one of `seeds`"),
+    "no trial": ({"tuning__trials": 0}, "`tuning.trials`"),
+    "the test split as development split": (
+        {"tuning__overrides": {"eval.harmful": HARMFUL, "data.test": "task_dev.jsonl"}},
+        "the development split's `eval.harmful` is the test split's",
+    ),
+    "a development split that forgets the task": (
+        {"tuning__overrides": {"eval.harmful": str(DATA / "harmful_dev.jsonl")}},
+        "is the test split's",
+    ),
+    "rows measured on different things": (
+        {"methods__str": {"eval.limit": 4}},
+        "row str changes `eval`, and rows of one table must start from the same policy",
+    ),
+    "a file that is not there": ({"recipe__data__train": "none.jsonl"}, "none.jsonl does not exist"),
+    "no worker": ({"workers": 0}, "`workers`"),
+    "an engine that there is not": ({"engine": "slurm"}, "`engine`"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_and_nothing_is_written(name, matrix, logitrail, tmp_path):
+    changes, says = MISTAKES[name]
+    result = logitrail("compare", matrix(**changes))
+    assert result.code == 2, result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert says in result.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../../escape", "a/b", "", ".", "..", "-rf", "a\nb", "a\x00b", "/etc", "C:\\x", "~", "é", "x" * 81]
+)
+@pytest.mark.parametrize("where", ["methods", "data"])
+def test_a_hostile_name_leaves_no_folder(name, where, matrix, logitrail, tmp_path):
+    path = matrix()
+    made = yaml.safe_load(path.read_text())
+    made[where] = {name: {"method": "sft"} if where == "methods" else {}}
+    made.pop("tuning")
+    made["methods"].pop("sft-tuned", None)
+    path.write_text(yaml.safe_dump(made))
+    before = set(tmp_path.rglob("*"))
+    result = logitrail("compare", path)
+    assert result.code == 2
+    assert "cannot be a folder's name" in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "a: [", "recipe: {a: 1}\n\tx: 2"])
+def test_no_matrix_at_all(text, logitrail, tmp_path):
+    path = tmp_path / "matrix.yaml"
+    path.write_text(text)
+    result = logitrail("compare", path)
+    assert result.code == 2
+    assert len(result.err.strip().splitlines()) == 1
+    assert logitrail("compare", tmp_path / "none.yaml").code == 2
+
+
+def test_only_rows_that_there_are(matrix, logitrail):
+    result = logitrail("compare", matrix(), "--only", "sftt", "--plan")
+    assert result.code == 2
+    assert "there is no row 'sftt' in the matrix; did you mean `sft`?" in result.err
+
+
+def test_paths_start_at_the_file_that_names_them(tmp_path):
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    (recipes / "common.yaml").write_text(
+        "model: {path: model}\ndata: {train: train.jsonl}\neval: {harmful: harmful.jsonl}\n"
+    )
+    (recipes / "model").mkdir()
+    matrix = parse_matrix(
+        {
+            "out": "runs",
+            "recipe": "recipes/common.yaml",
+            "data": {"b": {"data.train": "b.jsonl"}},
+            "methods": {"str": {"tokens": {"file": "t.json"}}, "sft": {"tune": {"data.train": ["c.jsonl"]}}},
+            "tuning": {"overrides": {"eval.harmful": "dev.jsonl"}},
+        },
+        folder=tmp_path,
+    )
+    assert matrix.out == tmp_path / "runs"
+    assert matrix.recipe["data"]["train"] == recipes / "train.jsonl"
+    assert matrix.recipe["model"]["path"] == str(recipes / "model")
+    assert matrix.data["b"] == {"data.train": tmp_path / "b.jsonl"}
+    assert matrix.methods["str"].overrides == {"tokens.file": tmp_path / "t.json"}
+    assert matrix.methods["sft"].tune == {"data.train": (tmp_path / "c.jsonl",)}
+    assert matrix.tuning is not None
+    assert matrix.tuning.overrides == {"eval.harmful": tmp_path / "dev.jsonl"}
+
+
+def test_a_matrix_as_understood_is_a_matrix(matrix):
+    first = load_matrix(matrix())
+    again = parse_matrix(json.loads(first.model_dump_json()), folder=Path("/elsewhere"))
+    assert again.model_dump(mode="json") == first.model_dump(mode="json")
+
+
+def test_put():
+    made = {"lora": False, "training": {"a": 1}}
+    put(made, {"lora.r": 4, "training.b": [1], "eval.limit": 3}, "here")
+    assert made == {"lora": {"r": 4}, "training": {"a": 1, "b": [1]}, "eval": {"limit": 3}}
+    with pytest.raises(RecipeError, match=r"here: `training\.a\.x` leads through `training\.a`, which is 1"):
+        put(made, {"training.a.x": 1}, "here")

@@ -1,0 +1,128 @@
+"""A row's statistics beside naive loops over the answers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from logitrail.compare.results import common_table, difference, dominates, outcomes, place, rate
+from logitrail.evals import JudgedAnswer
+from logitrail.stats import hierarchical_bootstrap, paired_counts, tango_interval, wilson
+
+
+def answer(unit, verdict="refused", *, suite="refusal", correct=None, cluster=None):
+    return JudgedAnswer(suite, unit, None, f"prompt {unit}", "text", verdict, "", correct, None, cluster)
+
+
+def runs_of(table):
+    return [{f"p{column}": float(value) for column, value in enumerate(row)} for row in table]
+
+
+tables = st.integers(1, 4).flatmap(
+    lambda seeds: st.lists(st.lists(st.integers(0, 1), min_size=seeds, max_size=seeds), min_size=1, max_size=12).map(
+        lambda columns: np.array(columns).T
+    )
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(tables)
+def test_rate_is_the_mean_and_its_interval_covers_bootstrap_and_wilson(table):
+    found = rate(runs_of(table))
+    seeds, n = table.shape
+    total = 0
+    for row in table:
+        for value in row:
+            total += int(value)
+    assert found["value"] == pytest.approx(total / (seeds * n))
+    assert (found["n"], found["seeds"]) == (n, seeds)
+    drawn = hierarchical_bootstrap(table, generator=np.random.default_rng(20_260_417), draws=4000)
+    share = total / seeds
+    below, above = wilson(math.floor(share + 1e-9), n), wilson(math.ceil(share - 1e-9), n)
+    assert found["low"] == min(drawn.low, below.low)
+    assert found["high"] == max(drawn.high, above.high)
+    assert found["low"] <= found["value"] + 1e-12
+    assert found["high"] >= found["value"] - 1e-12
+
+
+@settings(max_examples=25, deadline=None)
+@given(tables, st.randoms(use_true_random=False))
+def test_difference_is_the_paired_mean(table, random):
+    other = np.array([[random.randint(0, 1) for _ in row] for row in table])
+    found = difference(runs_of(table), runs_of(other))
+    naive = sum(int(a) - int(b) for x, y in zip(table, other, strict=True) for a, b in zip(x, y, strict=True))
+    assert found["value"] == pytest.approx(naive / table.size)
+    back = difference(runs_of(other), runs_of(table))
+    assert back["value"] == pytest.approx(-found["value"])
+    assert back["low"] == pytest.approx(-found["high"], abs=1e-9)
+
+
+def test_of_one_seed_the_interval_covers_tangos():
+    one, other = [[1, 1, 0, 1, 0, 1, 1, 1]], [[1, 0, 0, 1, 1, 0, 0, 1]]
+    found = difference(runs_of(one), runs_of(other))
+    tango = tango_interval(paired_counts(other[0], one[0]))
+    assert found["value"] == tango.value
+    assert found["low"] <= tango.low + 1e-9
+    assert found["high"] >= tango.high - 1e-9
+
+
+def test_agreement_is_no_certainty():
+    all_refused = runs_of(np.ones((10, 30)))
+    assert rate(all_refused)["low"] == pytest.approx(wilson(30, 30).low)
+    same = difference(all_refused, all_refused)
+    assert same["low"] < 0 < same["high"]
+
+
+def test_the_order_of_prompts_and_rows_does_not_pair_wrongly():
+    table = np.array([[1, 0, 0, 1], [1, 1, 0, 0]])
+    shuffled = [dict(reversed(run.items())) for run in runs_of(table)]
+    assert difference(runs_of(table), shuffled)["value"] == 0.0
+    assert (common_table([runs_of(table)[0], shuffled[1]]) == table).all()
+
+
+def test_what_was_not_scored_is_in_no_pair():
+    mine = [outcomes([answer("a"), answer("b", "not_scored"), answer("c", "complied")], "refusal")]
+    theirs = [outcomes([answer("a", "complied"), answer("b"), answer("c", "partial")], "refusal")]
+    assert mine == [{"a": 1.0, "c": 0.0}]
+    assert difference(mine, theirs)["n"] == 2
+    assert difference(mine, theirs)["value"] == 0.0
+    assert rate([{}])["value"] is None
+    assert difference([], [])["value"] is None
+
+
+def test_wrappings_of_one_prompt_are_one_prompt():
+    found = outcomes(
+        [
+            answer("a1", suite="attack", cluster="a"),
+            answer("a2", "complied", suite="attack", cluster="a"),
+            answer("b1", suite="attack", cluster="b"),
+        ],
+        "attack",
+    )
+    assert found == {"a": 0.5, "b": 1.0}
+
+
+def row(refusal, utility=None, loss=None):
+    rates = {"refusal": {"value": refusal}} | ({} if utility is None else {"utility": {"value": utility}})
+    return {"rates": rates, "held_out_loss": {"value": loss}}
+
+
+def test_place():
+    assert place(row(0.9, 0.5, 1.0)) == (0.9, 0.5)
+    assert place(row(0.9, None, 1.5)) == (0.9, -1.5)
+    assert place(row(0.9)) is None
+    assert place(row(None, 0.5)) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
+def test_domination_leaves_a_front(points):
+    front = [one for one in points if not any(dominates(other, one) for other in points)]
+    assert front
+    for one in points:
+        assert not dominates(one, one)
+        if one not in front:
+            assert any(dominates(other, one) for other in front)
