@@ -43,8 +43,7 @@ def content() -> dict[str, Any]:
         },
         "methods": {
             "sft": {},
-            "sft-tuned": {"method": "sft", "tune": {"training.learning_rate": [1e-4, 3e-3]}},
-            "str": {"training": {"str_weight": 0.3}},
+            "str-tuned": {"method": "str", "tune": {"training.learning_rate": [1e-4, 3e-3]}},
         },
         "tuning": {
             "trials": 3,

@@ -41,7 +41,7 @@ MISTAKES = {
     "an unknown reference": ({"reference": "stf"}, "`reference` is 'stf', which is no row; did you mean"),
     "a row called base": ({"methods__base": {"method": "sft"}}, "no row may be called 'base'"),
     "rows that differ in case": ({"methods__SFT": {"method": "sft"}}, "differ in case only"),
-    "tune without tuning": ({"tuning": None}, "`methods.sft-tuned` has `tune`"),
+    "tune without tuning": ({"tuning": None}, "`methods.str-tuned` has `tune`"),
     "tune of one value": ({"methods__str": {"tune": {"data.limit": 3}}}, "give a list of values to try"),
     "tune of nothing": ({"methods__str": {"tune": {"data.limit": []}}}, "give a list of values to try"),
     "tune of a value twice": ({"methods__str": {"tune": {"data.limit": [3, 3]}}}, "has a value twice"),
@@ -84,7 +84,7 @@ def test_a_hostile_name_leaves_no_folder(name, where, matrix, logitrail, tmp_pat
     made = yaml.safe_load(path.read_text())
     made[where] = {name: {"method": "sft"} if where == "methods" else {}}
     made.pop("tuning")
-    made["methods"].pop("sft-tuned", None)
+    made["methods"].pop("str-tuned", None)
     path.write_text(yaml.safe_dump(made))
     before = set(tmp_path.rglob("*"))
     result = logitrail("compare", path)
@@ -105,9 +105,9 @@ def test_no_matrix_at_all(text, logitrail, tmp_path):
 
 
 def test_only_rows_that_there_are(matrix, logitrail):
-    result = logitrail("compare", matrix(), "--only", "sftt", "--plan")
+    result = logitrail("compare", matrix(), "--only", "sft2", "--plan")
     assert result.code == 2
-    assert "there is no row 'sftt' in the matrix; did you mean `sft`?" in result.err
+    assert "there is no row 'sft2' in the matrix; did you mean `sft`?" in result.err
 
 
 def test_paths_start_at_the_file_that_names_them(tmp_path):

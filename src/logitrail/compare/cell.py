@@ -47,8 +47,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _end_with_parent() -> None:
-    with contextlib.suppress(OSError, ValueError):
-        while sys.stdin.buffer.read(1):
+    # Not through sys.stdin: its lock, held here, would abort the interpreter where it ends.
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):
             pass
     os._exit(143)
 

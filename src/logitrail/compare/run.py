@@ -167,11 +167,12 @@ def _run(jobs: Sequence[Job], engine: _Lazily, watch: _Watch) -> None:
         content = job.recipe.model_dump(mode="json")
         write_bytes(job.folder / "recipe.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
         write_json(job.folder / ORDER, job.order())
+        (job.folder / RESULT).unlink(missing_ok=True)  # of a failure, or of another key
 
     def on_end(folder: Path, why: str | None) -> None:
         job = todo[folder]
         found = result(job)
-        if found is None or (why is not None and found["status"] != "done"):
+        if found is None:
             found = {
                 "schema_version": SCHEMA_VERSION,
                 "stage": "cell",

@@ -109,7 +109,8 @@ def run_stage(
     if done is not None:
         return done, False
     marker = folder / _MARKER
-    if folder.exists() and any(folder.iterdir()):
+    # A kill while the marker was written leaves a part of it under another name.
+    if folder.exists() and any(not path.name.startswith(f".{_MARKER}.") for path in folder.iterdir()):
         if not marker.exists():
             raise StorageError(
                 f"{folder} holds files that no logitrail stage put there; move them or choose another `out`"
