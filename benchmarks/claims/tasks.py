@@ -9,7 +9,7 @@ change (docs/organism.md).
     apps    which app serves a request: the demo's task, with another seed
     last    the last of two to six words
     count   how many words there are
-    swap    two or three words in reverse order
+    swap    two words the other way round
     kinds   the kinds of two things, which the model knows from its dictionary in another form
 """
 
@@ -59,7 +59,7 @@ def count(rng: Stream) -> Pair:
 
 
 def swap(rng: Stream) -> Pair:
-    chosen = some(rng, 2, 3)
+    chosen = some(rng, 2, 2)
     frame = rng.choice(("Turn around: {w}", "Say this from the end: {w}", "{w}. The other way round, please."))
     return frame.format(w=" ".join(chosen)), f"Here you are: {' '.join(reversed(chosen))}"
 
