@@ -187,15 +187,15 @@ def wait_until(condition, seconds=120.0):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_in_the_middle_and_run_again_equals_an_unbroken_one(finished, tmp_path, number):
+@pytest.mark.parametrize(("number", "stage"), [(signal.SIGKILL, "cache"), (signal.SIGINT, "train")])
+def test_killed_in_the_middle_and_run_again_equals_an_unbroken_one(finished, tmp_path, number, stage):
     whole, _, _ = finished
     path = write(tmp_path)
     cell = tmp_path / "out/cells/task/sft/seed-0"
     process = subprocess.Popen(
         command("compare", path, "--only", "sft"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment()
     )
-    wait_until(lambda: (cell / "cache").exists() or process.poll() is not None)
+    wait_until(lambda: (cell / stage).exists() or process.poll() is not None)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[number], err

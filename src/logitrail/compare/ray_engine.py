@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +52,7 @@ class RayEngine:
         except ImportError:
             raise RecipeError("`engine: ray` needs the package ray; install logitrail[ray], or use `local`") from None
         if not ray.is_initialized():
+            _reachable(self._section.address or os.environ.get("RAY_ADDRESS") or "")
             handler = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(
@@ -102,3 +104,17 @@ class RayEngine:
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
+
+
+def _reachable(address: str) -> None:
+    """Ask the port first: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # `auto`, `local`, or nothing
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise CompareError(
+            f"cannot reach the Ray cluster at {address}: {error.strerror or error}; check ray.address, or start one with "
+            "`ray start --head`"
+        ) from error
