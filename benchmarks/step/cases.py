@@ -185,7 +185,7 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
     }
 
     jobs = [
-        Job("anchored", "time", anchored, 16 * many),
+        Job("anchored", "time", anchored, 32 * many),
         Job("deep", "time", deep_cases, 5 * many),
         Job("full", "time", full, 3 * many),
         Job("checkpointed", "time", checkpointed, 2 * many),
@@ -193,7 +193,7 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
         *(
             Job(f"memory-{group}-{case.name}-{repeat}", "memory", (case,), 1, 1)
             for group, cases in memory.items()
-            for repeat in range(2 if group == "plain" else 1)
+            for repeat in range(6 if group == "plain" else 1)
             for case in cases
         ),
         Job("providers", "time", providers, 6 * many),
@@ -201,8 +201,8 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
             replace(case, name=f"{case.name}-{name}", vocabulary=size)
             for name, size in vocabularies.items()
             for case in (_sft(**base), _str("cache", **base))
-        ), 6 * many),
-        Job("k", "time", tuple(_str(f"k-{k}", k=k, **base) for k in ks), 6 * many),
+        ), 16 * many),
+        Job("k", "time", tuple(_str(f"k-{k}", k=k, **base) for k in ks), 16 * many),
         Job("cut", "time", (_str("cache", **cut), Case("str-naive", "str-naive", **cut)), 3 * many),
         Job("length", "time", tuple(
             replace(case, name=f"{case.name}-{length}", length=length, batch=1)

@@ -128,38 +128,39 @@ class _HandWritten(SFTTrainer):
             return model(**inputs)
 
 
-class NaiveSTR(_HandWritten):
+class _FullLogits(_HandWritten):
+    """CE + lambda times a penalty on the full logits of two full forwards."""
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        inputs = {**inputs, "use_cache": False}
+        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
+        labels = inputs.pop("labels")
+        reference = self.reference(model, inputs).logits
+        penalty = self.penalty(outputs.logits[:, :-1], reference[:, :-1])
+        loss = outputs.loss + WEIGHT * penalty[labels[:, 1:] != -100].mean()
+        return (loss, outputs) if return_outputs else loss
+
+    def penalty(self, policy: Tensor, reference: Tensor) -> Tensor:
+        """The penalty of each position, from [..., V] logits."""
+        raise NotImplementedError
+
+
+class NaiveSTR(_FullLogits):
     """STR as the paper's equation reads: two full forwards, full logits, a slice of each."""
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        inputs = {**inputs, "use_cache": False}
-        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
-        labels = inputs.pop("labels")
-        reference = self.reference(model, inputs).logits
-        mask = labels[:, 1:] != -100
-        difference = outputs.logits[:, :-1][..., self.safety_ids] - reference[:, :-1][..., self.safety_ids]
-        loss = outputs.loss + WEIGHT * difference.float().square().mean(-1)[mask].mean()
-        return (loss, outputs) if return_outputs else loss
+    def penalty(self, policy: Tensor, reference: Tensor) -> Tensor:
+        return (policy[..., self.safety_ids] - reference[..., self.safety_ids]).float().square().mean(-1)
 
 
-class NaiveKL(_HandWritten):
+class NaiveKL(_FullLogits):
     """CE + lambda KL(reference || policy) over the whole vocabulary, from full logits."""
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        inputs = {**inputs, "use_cache": False}
-        outputs = model(**inputs, num_items_in_batch=num_items_in_batch)
-        labels = inputs.pop("labels")
-        reference = self.reference(model, inputs).logits
-        mask = labels[:, 1:] != -100
-        policy_log = functional.log_softmax(outputs.logits[:, :-1].float(), dim=-1)
-        reference_log = functional.log_softmax(reference[:, :-1].float(), dim=-1)
-        divergence = functional.kl_div(policy_log, reference_log, log_target=True, reduction="none").sum(-1)
-        loss = outputs.loss + WEIGHT * divergence[mask].mean()
-        return (loss, outputs) if return_outputs else loss
+    def penalty(self, policy: Tensor, reference: Tensor) -> Tensor:
+        policy_log = functional.log_softmax(policy.float(), dim=-1)
+        reference_log = functional.log_softmax(reference.float(), dim=-1)
+        return functional.kl_div(policy_log, reference_log, log_target=True, reduction="none").sum(-1)
 
 
 class ChunkedKL(_HandWritten):
