@@ -211,8 +211,9 @@ def time_job(job: Job, place: Place) -> dict[str, Any]:
 
 def memory_job(job: Job, place: Place) -> dict[str, Any]:
     """Peak memory of the one case's steps after `warmup`, in MiB; on a CPU of the whole process."""
-    from methods import make_model, make_tokenizer, make_trainer
     from transformers import TrainerCallback
+
+    from methods import make_model, make_tokenizer, make_trainer
 
     (case,) = job.cases
     before = status_mib("VmRSS")
@@ -246,9 +247,9 @@ def cache_build_job(job: Job, place: Place) -> dict[str, Any]:
     """Seconds of the cache build that a trainer makes (passes, rounding, checksums, files) and of the very same batches
     through the bare backbone, without an adapter and with a fresh one."""
     import torch
-    from methods import make_model, make_tokenizer, make_trainer, sharing_weights
 
     import logitrail.train.trainer as trainer_module
+    from methods import make_model, make_tokenizer, make_trainer, sharing_weights
 
     tokenizer = make_tokenizer()
     base = make_model(job.cases[0], place.device)
@@ -387,9 +388,10 @@ def open_once(folder: Path) -> dict[str, float]:
 def profile_job(job: Job, place: Place) -> dict[str, Any]:
     """The one case's second step as torch.profiler's table."""
     import torch
-    from methods import make_model, make_tokenizer, make_trainer
     from torch.profiler import ProfilerActivity
     from transformers import TrainerCallback
+
+    from methods import make_model, make_tokenizer, make_trainer
 
     (case,) = job.cases
     model = make_model(case, place.device)

@@ -1,0 +1,25 @@
+"""Keep a finished comparison's result: `python benchmarks/claims/publish.py embedded`, after `logitrail compare`.
+
+results/NAME.{json,md,svg} are the comparison's summary, table and picture, with paths that start at the repository's root.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent.resolve()
+
+
+def main() -> None:
+    """See the module."""
+    (name,) = sys.argv[1:]
+    source, target = HERE / "work" / name, HERE / "results"
+    target.mkdir(exist_ok=True)
+    for file, ending in (("summary.json", "json"), ("table.md", "md"), ("front.svg", "svg")):
+        text = (source / file).read_text(encoding="utf-8").replace(f"{HERE.parent.parent}/", "")
+        (target / f"{name}.{ending}").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
