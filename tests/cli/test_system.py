@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 
 from logitrail.artifacts import read_jsonl
-from logitrail.methods.registry import METHODS, Method
+from logitrail.methods import METHODS
 from logitrail.models.chat import as_messages
 from logitrail.models.generation import generate
 from logitrail.models.loading import load_model
@@ -63,18 +63,13 @@ def test_mined_prompts_and_probes_too(project, logitrail, monkeypatch):
     assert json.loads((project.folder / "out/tokens/summary.json").read_text())["key"] != key
 
 
-@dataclass(frozen=True)
-class WithPrompt(Method):
-    system: str = "refuse what hurts"
-
-
 def test_a_methods_own_text_stands_at_inference_only(project, logitrail, monkeypatch):
     recipe = project.write(methods=["sft"], data__system=SYSTEM, eval__task_metric="loss")
     assert logitrail("run", recipe).code == 0
     read = lambda place: json.loads((project.folder / "out" / place / "summary.json").read_text())  # noqa: E731
     trained, before = read("train/sft"), read("eval/sft")
     plain = METHODS["sft"]
-    monkeypatch.setitem(METHODS, "sft", WithPrompt(plain.name, plain.summary, plain.training))
+    monkeypatch.setitem(METHODS, "sft", replace(plain, system=lambda options: "refuse what hurts"))
     assert logitrail("run", recipe).code == 0
     after = read("eval/sft")
     assert after["system"] == f"{SYSTEM}\n\nrefuse what hurts"

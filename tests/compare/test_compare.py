@@ -187,7 +187,7 @@ def wait_until(condition, seconds=120.0):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("number", "stage"), [(signal.SIGKILL, "cache"), (signal.SIGINT, "train")])
+@pytest.mark.parametrize(("number", "stage"), [(signal.SIGKILL, "train"), (signal.SIGINT, "train")])
 def test_killed_in_the_middle_and_run_again_equals_an_unbroken_one(finished, tmp_path, number, stage):
     whole, _, _ = finished
     path = write(tmp_path)

@@ -62,8 +62,10 @@ def method(name: str) -> Method:
     for word in words:
         if word not in METHODS:
             near = difflib.get_close_matches(word, METHODS, n=1, cutoff=0.5)
-            advice = f"did you mean {near[0]!r}? There are" if near else "choose from"
-            raise RecipeError(f"unknown method {word!r}; {advice} {', '.join(METHODS)}, or several joined by +")
+            advice = f"did you mean {near[0]!r}? Else " if near else ""
+            raise RecipeError(
+                f"unknown method {word!r}; {advice}choose from {', '.join(METHODS)}, or several joined by +"
+            )
     if len(set(words)) != len(words):
         raise RecipeError(f"the method {name!r} names a word twice; name each once")
     return Method(name, tuple(METHODS[word] for word in words))
