@@ -13,6 +13,7 @@ from logitrail.cli.chain import chain
 from logitrail.cli.compare import compare
 from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded
+from logitrail.cli.init import init, schema
 from logitrail.cli.judge import app as judge_app
 from logitrail.cli.options import Json
 from logitrail.cli.suites import app as suites_app
@@ -95,26 +96,6 @@ def demo(
     from logitrail.stages.context import Context
 
     _run(Context(demo_recipe(out, seed=seed), StderrProgress()), json)
-
-
-@app.command()
-def init(
-    out: Annotated[Path, typer.Option(help="Where the recipe goes.")] = Path("recipe.yaml"),
-    model: Annotated[str, typer.Option(help="Folder or Hub name of the aligned chat model.")] = "path/to/model",
-    train: Annotated[str, typer.Option(help="JSONL with the task to learn.")] = "train.jsonl",
-    harmful: Annotated[str, typer.Option(help="JSONL with harmful prompts to test on.")] = "test_harmful.jsonl",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-    json: Json = False,
-) -> None:
-    """Write a commented recipe for your own model and data."""
-    from logitrail.cli.show import as_json
-    from logitrail.stages.init import write_recipe
-
-    write_recipe(out, model=model, train=train, harmful=harmful, force=force)
-    if json:
-        as_json({"recipe": str(out)})
-    else:
-        typer.echo(f"wrote {out}; next: edit it, then `logitrail doctor {out}` and `logitrail run {out}`")
 
 
 @app.command()
@@ -333,6 +314,8 @@ def report(recipe: RecipePath, json: Json = False) -> None:
         typer.echo(f"report: {path}")
 
 
+app.command()(init)
+app.command()(schema)
 app.command()(chain)
 app.command()(drift)
 app.command()(compare)

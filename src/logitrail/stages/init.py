@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+
+import yaml
 
 from logitrail.artifacts import write_bytes
 from logitrail.errors import StorageError
 
+SCHEMA_FILE = "recipe.schema.json"
+"""Name of the JSON schema beside a recipe."""
+
 TEMPLATE = """\
-# A logitrail recipe. Relative paths start at this file's folder.
+{schema}# A logitrail recipe. Relative paths start at this file's folder.
 # Check it with `logitrail doctor {name}`, then `logitrail run {name}`; run it again to go on after a stop.
 
 name: {stem}
@@ -23,7 +30,7 @@ model:
 
 data:
   train: {train}            # JSONL, one example a line
-  # test: test.jsonl        # held-out examples: held-out loss and task accuracy
+{test}
   prompt: prompt            # column with the user's turn
   response: response        # column with the answer (or one column `messages` instead of both)
 
@@ -51,7 +58,7 @@ training:                   # every option of TRL's SFTConfig, and str_*
 
 eval:                       # prompts that nothing above has seen
   harmful: {harmful}        # JSONL with column `prompt`; several hundred make the gate decide
-  # harmless: test_harmless.jsonl   # harmless look-alikes: is the model more prudish?
+{harmless}
   task_metric: exact        # exact, numeric, none
   max_new_tokens: 64
 
@@ -69,14 +76,55 @@ def write_recipe(
     model: str = "path/to/model",
     train: str = "train.jsonl",
     harmful: str = "test_harmful.jsonl",
+    test: str | None = None,
+    harmless: str | None = None,
+    schema: str | None = None,
     force: bool,
 ) -> None:
     """Write the commented recipe.
+
+    Args:
+        test, harmless: files that a recipe may leave out; without one its line stands there as a comment.
+        schema: name of the JSON schema beside it, which its first line then tells editors.
 
     Raises:
         StorageError: the file exists and `force` is not set.
     """
     if out.exists() and not force:
         raise StorageError(f"{out} exists; choose another name with --out, or overwrite it with --force")
-    text = TEMPLATE.format(name=out.name, stem=out.stem, model=model, train=train, harmful=harmful)
+    text = TEMPLATE.format(
+        schema=f"# yaml-language-server: $schema={schema}\n" if schema else "",
+        name=out.name,
+        stem=_name(out.stem),
+        model=_scalar(model),
+        train=_scalar(train),
+        harmful=_scalar(harmful),
+        test=_optional("test", test, "test.jsonl", "held-out examples: held-out loss and task accuracy", 26),
+        harmless=_optional(
+            "harmless", harmless, "test_harmless.jsonl", "harmless look-alikes: is the model more prudish?", 34
+        ),
+    )
     write_bytes(out, text.encode())
+
+
+def _name(stem: str) -> str:
+    """A recipe's `name` may hold letters, digits and `._-`; a file's may hold anything."""
+    kept = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")
+    return kept if kept and not _is_other_than_text(kept) else f"run-{kept}"
+
+
+def _scalar(text: str) -> str:
+    """`text` as YAML reads it back: quoted where it would be something else."""
+    return json.dumps(text, ensure_ascii=False) if _is_other_than_text(text) else text
+
+
+def _is_other_than_text(text: str) -> bool:
+    try:
+        return bool(yaml.safe_load(f"a: {text}") != {"a": text})
+    except (yaml.YAMLError, ValueError):
+        return True
+
+
+def _optional(key: str, value: str | None, example: str, comment: str, column: int) -> str:
+    line = f"  # {key}: {example}" if value is None else f"  {key}: {_scalar(value)}"
+    return f"{line.ljust(column - 1)} # {comment}"

@@ -1,0 +1,105 @@
+"""`init` and `schema`: questions on a terminal only, and a schema that agrees with what recipes may say."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+import yaml
+
+from logitrail.config import load_recipe
+
+COMMAND = [sys.executable, "-c", "from logitrail.cli import main; main()", "init"]
+
+
+def test_in_a_pipe_it_asks_nothing(tmp_path):
+    done = subprocess.run(
+        COMMAND, cwd=tmp_path, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert load_recipe(tmp_path / "recipe.yaml").model.path == "path/to/model"
+
+
+def test_on_a_terminal_it_asks_for_what_no_option_says(tmp_path):
+    """Four questions, since --model answers one; an empty answer takes the default, or leaves the file out."""
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, "--model", "my/model"],
+            cwd=tmp_path,
+            stdin=theirs,
+            stderr=theirs,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        os.write(ours, b"rows.jsonl\nheld.jsonl\n\n\n")
+        out, _ = process.communicate(timeout=300)
+        asked = os.read(ours, 65536).decode()
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert process.returncode == 0, asked
+    assert "Aligned chat model" not in asked
+    assert "Task to learn" in asked
+    assert out.strip().startswith("wrote recipe.yaml")  # questions go to standard error, but for Python's space each
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert (recipe.model.path, recipe.data.train.name) == ("my/model", "rows.jsonl")
+    assert recipe.data.test is not None
+    assert recipe.data.test.name == "held.jsonl"
+    assert recipe.eval.harmful.name == "test_harmful.jsonl"
+    assert recipe.eval.harmless is None
+
+
+@pytest.mark.parametrize("name", ["with space.yaml", "007.yaml", "null.yaml", "ünï.yaml"])
+def test_names_and_paths_that_yaml_would_read_as_something_else(logitrail, tmp_path, name):
+    paths = ("--model", "123", "--train", "a: b.jsonl", "--harmless", "x #y.jsonl")
+    result = logitrail("init", "--out", tmp_path / name, *paths)
+    assert result.code == 0, result.err
+    recipe = load_recipe(tmp_path / name)
+    assert recipe.model.path == "123"
+    assert recipe.data.train.name == "a: b.jsonl"
+    assert recipe.eval.harmless is not None
+    assert recipe.eval.harmless.name == "x #y.jsonl"
+
+
+def test_the_schema_beside_the_recipe(logitrail, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    plain = logitrail("init", "--out", path, "--json")
+    assert json.loads(plain.out)["schema"] is None
+    assert "yaml-language-server" not in path.read_text(encoding="utf-8")
+    result = logitrail("init", "--out", path, "--schema", "--force", "--json")
+    assert result.code == 0, result.err
+    assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=recipe.schema.json\n")
+    schema = json.loads((tmp_path / "recipe.schema.json").read_text(encoding="utf-8"))
+    assert schema == json.loads(logitrail("schema").out)
+
+    checker = jsonschema.Draft202012Validator(schema)
+    checker.check_schema(schema)
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert list(checker.iter_errors(recipe)) == []
+    for section, key in (("training", "learning_rat"), ("model", "pth"), ("method_options", "ppo")):
+        wrong = {**recipe, section: {**recipe.get(section, {}), key: {}}}
+        assert any(key in error.message for error in checker.iter_errors(wrong)), section
+    assert list(checker.iter_errors({**recipe, "methods": ["str+ppo"]}))
+    assert not list(checker.iter_errors({**recipe, "methods": ["str+ema"]}))
+
+    training = schema["properties"]["training"]["properties"]
+    assert {"str_weight", "learning_rate", "packing"} <= set(training)
+    assert all(entry["description"] for entry in training.values())
+    assert "output_dir" not in training  # the recipe's own
+
+
+def test_a_schema_is_not_written_over_another_file(logitrail, tmp_path):
+    path = tmp_path / "recipe.schema.json"
+    path.write_text("mine", encoding="utf-8")
+    result = logitrail("schema", "--out", path)
+    assert result.code == 2
+    assert "--force" in result.error_lines[0]
+    assert path.read_text(encoding="utf-8") == "mine"
+    assert json.loads(logitrail("schema", "--out", path, "--force", "--json").out) == {"schema": str(path)}
