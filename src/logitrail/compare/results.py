@@ -137,7 +137,7 @@ def summarise(plan: Plan, *, command: str | None = None) -> dict[str, Any]:
     jobs: dict[tuple[str, str], list[tuple[int, Job | None]]] = {}
     for data in plan.data_sets:
         for row in matrix.methods:
-            of_row: list[Job | None] = [*cells_of(plan, data, row)] or [None] * len(matrix.seeds)
+            of_row: list[Job | None] = [*(cells_of(plan, data, row) or ())] or [None] * len(matrix.seeds)
             jobs[data, row] = list(zip(matrix.seeds, of_row, strict=True))
     cells = [_cell(plan, data, row, seed, job) for (data, row), of in jobs.items() for seed, job in of]
     bases = {data: plan.shared(data) for data in plan.data_sets}
