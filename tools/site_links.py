@@ -1,7 +1,7 @@
 """Hook of the documentation site: a link that leaves `docs/` brings its file along, so links work in the repository too.
 
-A Markdown file becomes a page under its own path (it then needs a place in the navigation), anything else a file to
-download. A target that does not exist is left as it stands, and the strict build fails on it. The navigation's entry
+A Markdown file becomes a page under its own path, anything else a file to download; so does a file of the repository that the
+navigation names. Pages need a place in the navigation. A target that does not exist is left as it stands, and the strict build fails on it. The navigation's entry
 `decisions/` becomes the list of that folder.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,9 +46,9 @@ def links(text: str) -> list[str]:
 
 
 def brought(pages: Iterable[PurePosixPath]) -> list[PurePosixPath]:
-    """Every file outside `docs/` that those pages link to, and what the Markdown files among them link to."""
-    seen: dict[PurePosixPath, None] = {}
+    """Every file outside `docs/` among those pages or that they link to, and what the Markdown files there link to."""
     left = list(pages)
+    seen: dict[PurePosixPath, None] = dict.fromkeys(page for page in left if page.parts[0] != "docs")
     while left:
         page = left.pop()
         for link in links((ROOT / page).read_text(encoding="utf-8")):
@@ -58,6 +58,14 @@ def brought(pages: Iterable[PurePosixPath]) -> list[PurePosixPath]:
                 if path.suffix == ".md":
                     left.append(path)
     return sorted(seen)
+
+
+def named_pages(entry: Any) -> Iterator[str]:
+    """The pages in a navigation, nested or not."""
+    if isinstance(entry, str):
+        yield entry
+    for part in entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ():
+        yield from named_pages(part)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -76,7 +84,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     written = [PurePosixPath("docs", file.src_uri) for file in files.documentation_pages() if file.src_dir]
-    for path in brought(written):
+    named = [in_repository(page) for page in named_pages(config.nav) if files.get_file_from_path(page) is None]
+    for path in brought([*written, *(page for page in named if (ROOT / page).is_file())]):
         if files.get_file_from_path(str(path)) is None:
             files.append(File.generated(config, str(path), abs_src_path=str(ROOT / path)))
     return files

@@ -104,8 +104,8 @@ def recipe_page() -> str:
 
     return (
         "# Recipe\n\nOne YAML file for a whole run; `logitrail init` writes a commented one, and an unknown key is an "
-        "error that names the nearest right one. Relative paths start at the file's folder. `training` takes every option of "
-        "[`STRConfig`](train.md), which are all of TRL's `SFTConfig` and those that begin with `str_`. "
+        "error that names the nearest right one. Relative paths start at the file's folder. `training` takes every "
+        "option of [`STRConfig`](train.md), which are all of TRL's `SFTConfig` and those that begin with `str_`. "
         "`method_options` are in [methods by their words](method-words.md).\n\n" + model_tables(Recipe)
     )
 
