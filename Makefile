@@ -26,7 +26,7 @@ lint: $(VENV)/.ready-dev     ## ruff, mypy --strict, import layers
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.ready-dev     ## the documentation site, into site/; warnings are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.ready-dev   ## rewrite the layout of the code
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,7 @@
 
 import sys
 
+import torch
 from datasets import load_dataset
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
@@ -16,7 +17,7 @@ def chat(row):
 
 model, rows, out = sys.argv[1:]
 dataset = load_dataset("json", data_files=rows, split="train").map(chat, remove_columns="response")
-args = SFTConfig(output_dir=out, num_train_epochs=1, learning_rate=2e-4)
+args = SFTConfig(output_dir=out, learning_rate=2e-4, logging_steps=10, bf16=torch.cuda.is_available())
 lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
 trainer = SFTTrainer(model, args, train_dataset=dataset, peft_config=lora)
 trainer.train()

@@ -1,8 +1,8 @@
 """Hook of the documentation site: a link that leaves `docs/` brings its file along, so links work in the repository too.
 
-A Markdown file becomes a page under its own path, anything else a file to download; so does a file of the repository that the
-navigation names. Pages need a place in the navigation. A target that does not exist is left as it stands, and the strict build fails on it. The navigation's entry
-`decisions/` becomes the list of that folder.
+A Markdown file becomes a page under its own path, anything else a file to download; so does a file of the repository that
+the navigation names. Pages need a place in the navigation. A target that does not exist is left as it stands, and the
+strict build fails on it. The navigation's entry `decisions/` becomes the list of that folder.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def default_in_words(field: FieldInfo) -> str:
         return "its own"
     if isinstance(value, tuple | list):
         return f"`[{', '.join(str(part) for part in value)}]`"
-    return f"`{str(value).lower() if isinstance(value, bool) else value or '{}'}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def sections_of(annotation: Any) -> Iterator[type[BaseModel]]:
