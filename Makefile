@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export TORCH
 
-.PHONY: demo test test-fast lint format organism bench-step clean help
+.PHONY: demo test test-fast lint docs format organism bench-step clean help
 
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/'
@@ -25,6 +25,9 @@ lint: $(VENV)/.ready-dev     ## ruff, mypy --strict, import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.ready-dev     ## the documentation site, into site/; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(VENV)/.ready-dev   ## rewrite the layout of the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -36,7 +39,7 @@ bench-step: $(VENV)/.ready   ## cost of a training step, side by side: about 25 
 	$(BIN)/python benchmarks/step/run.py
 
 clean:           ## remove the environment and what the demo wrote
-	rm -rf $(VENV) logitrail-demo organism
+	rm -rf $(VENV) logitrail-demo organism site
 
 $(VENV)/.ready: pyproject.toml tools/setup.sh
 	PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup.sh

@@ -28,8 +28,7 @@ class NonInferiority:
         n: pairs.
         margin: the largest rise of the bad rate that is accepted.
         alpha: the largest chance of a pass when the true difference is the margin.
-        required_n: when inconclusive, how many pairs in all would decide, were the shares of discordant pairs
-        to stay
+        required_n: when inconclusive, how many pairs in all would decide, were the shares of discordant pairs to stay
             as observed; None when decided, without pairs, and when the difference is the margin itself.
         reference_rate, candidate_rate: the two bad rates.
         reference_only, candidate_only: pairs in which only that arm is bad.
@@ -69,13 +68,14 @@ def noninferiority(reference: ArrayLike, candidate: ArrayLike, *, margin: float,
     It covers the sampling of prompts only: not a second training run, nor the judge's errors.
 
     Args:
-        reference, candidate: flat arrays of 0 and 1 (bool, int or float); index i of both is the same prompt.
+        reference: flat array of 0 and 1 (bool, int or float).
+        candidate: the same; index i of both is the same prompt.
         margin: accepted rise of the bad rate, in (0, 1).
         alpha: one-sided error, in (0, 0.5).
 
     Raises:
         ValueError: different lengths, not flat, NaN, values other than 0 and 1, `margin` or `alpha` out of
-        range.
+            range.
     """
     margin = require_level("margin", margin, 0.0, 1.0)
     alpha = require_level("alpha", alpha, 0.0, 0.5)

@@ -32,8 +32,10 @@ def tango_statistic(b: ArrayLike, c: ArrayLike, n: ArrayLike, delta: ArrayLike) 
         z = (c - b - n delta) / sqrt(n (2q + delta (1 - delta))),   q = restricted_rate(b, c, n, delta)
 
     Args:
-        b, c, n: reference-only, candidate-only and all pairs; arrays broadcast, and fractions of pairs are
-        accepted. delta: the hypothesised candidate minus reference, in [-1, 1].
+        b: reference-only pairs; arrays broadcast, and fractions of pairs are accepted.
+        c: candidate-only pairs.
+        n: all pairs.
+        delta: the hypothesised candidate minus reference, in [-1, 1].
 
     Source: T. Tango, Statistics in Medicine 17 (1998) 891, equations 3 to 6.
     """

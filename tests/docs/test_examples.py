@@ -1,0 +1,85 @@
+"""examples/: run as they stand on a tiny model; the lines that STR costs a TRL script, counted."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.pages import ROOT, blocks
+from tests.tiny import tiny_llama, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = tiny_tokenizer()
+    tiny_llama(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    made = [{"prompt": f"turn the light on {i}", "response": f"set light to {i % 7}"} for i in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    return path
+
+
+def run(script, *arguments):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / script), *map(str, arguments)],
+        env=environment, cwd=arguments[-1].parent, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def statements(script):
+    """The script's lines without its docstring and empty lines."""
+    text = (ROOT / "examples" / script).read_text(encoding="utf-8")
+    docstring = ast.parse(text).body[0]
+    return [line for line in text.splitlines()[docstring.end_lineno :] if line]
+
+
+def test_str_costs_a_trl_script_five_lines_and_the_page_shows_them():
+    changed = [
+        line
+        for line in difflib.ndiff(statements("trl_sft.py"), statements("trl_str.py"))
+        if line.startswith(("+ ", "- "))
+    ]
+    added = {line[2:] for line in changed if line.startswith("+ ")}
+    assert 0 < len(added) <= 5
+    (shown,) = blocks("how-to/trl-script.md", "diff")
+    assert {line[1:] for line in shown.splitlines() if line.startswith("+")} == added
+    removed = {line[2:] for line in changed if line.startswith("- ")}
+    assert {line[1:] for line in shown.splitlines() if line.startswith("-")} == removed
+
+
+@pytest.mark.parametrize("script", ["trl_sft.py", "trl_str.py"])
+def test_the_trl_scripts_run_and_leave_an_adapter(script, model, rows, tmp_path):
+    from peft import AutoPeftModelForCausalLM
+
+    out = tmp_path / "out"
+    printed = run(script, model, rows, out)
+    assert ("'str'" in printed) == (script == "trl_str.py")
+    assert AutoPeftModelForCausalLM.from_pretrained(out).peft_config
+
+
+def test_a_loop_of_ones_own_starts_at_zero_and_is_held(model, rows, tmp_path):
+    log = [json.loads(line) for line in run("own_loop.py", model, rows, tmp_path / "out").splitlines()]
+    assert [entry["step"] for entry in log] == [0, 1, 2, 3, 4]
+    assert log[0]["str"] == pytest.approx(0.0, abs=1e-6)  # policy and reference are the same
+    assert log[-1]["str"] > 1e-8
+    assert (tmp_path / "out" / "model.safetensors").is_file()
