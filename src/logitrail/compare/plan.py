@@ -185,16 +185,7 @@ class Plan:
         own = any(key.split(".")[0] == "tokens" for key in (*section.overrides, *setting))
         if not own:
             # Found once a data set: the rows then differ in what they say they differ in, and mining costs no row.
-            mine = recipe.tokens.mine
-            recipe = recipe.model_copy(
-                update={
-                    "tokens": recipe.tokens.model_copy(
-                        update={"file": shared.folder / TOKENS, "templates": None, "mine": None}
-                    ),
-                    "probes": recipe.probes or (mine.harmful if mine else None),
-                    "harmless_probes": recipe.harmless_probes or (mine.harmless if mine else None),
-                }
-            )
+            recipe = recipe.on_tokens(shared.folder / TOKENS)
         key = self._key(kind, section.method, recipe, tokens=None if own else shared.key)
         return Job(folder, kind, data, row, section.method, seed, setting, recipe, key, find_tokens=True)
 

@@ -216,6 +216,26 @@ class Recipe(Section):
             raise ValueError(f"a method stands twice in {list(value)}; name each once")
         return value
 
+    @property
+    def probe_files(self) -> tuple[Path | None, Path | None]:
+        """The harmful probe prompts and the harmless ones: those named, else those that tokens are mined from."""
+        mine = self.tokens.mine
+        return self.probes or (mine.harmful if mine else None), self.harmless_probes or (
+            mine.harmless if mine else None
+        )
+
+    def on_tokens(self, file: Path) -> Recipe:
+        """This recipe on finished safety tokens; probe prompts stay what they are, wherever they came from."""
+        finished = {"file": file, "templates": None, "mine": None, "control": None}
+        harmful, harmless = self.probe_files
+        return self.model_copy(
+            update={
+                "tokens": self.tokens.model_copy(update=finished),
+                "probes": harmful,
+                "harmless_probes": harmless,
+            }
+        )
+
     @field_validator("training")
     @classmethod
     def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:

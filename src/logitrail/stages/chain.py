@@ -13,10 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
-from logitrail.artifacts import write_bytes, write_json
-from logitrail.config import DataSection, ModelSection, Recipe, ReferenceSection, TokensSection
+from logitrail.artifacts import write_json, write_yaml
+from logitrail.config import DataSection, ModelSection, Recipe, ReferenceSection
 from logitrail.config.chain import Chain
 from logitrail.evals import answers_files, gate, judge, read_judged
 from logitrail.models.loading import LoadedModel
@@ -56,7 +54,7 @@ class ChainRun:
 
     def _recipe(self, number: int) -> Recipe:
         plan = self.plan
-        original, mine = plan.model, plan.tokens.mine
+        original = plan.model
         start, reference = original, None
         if number > 0:
             start = ModelSection(
@@ -73,15 +71,15 @@ class ChainRun:
             model=start,
             reference=reference,
             data=DataSection(**plan.tasks[number].model_dump(exclude={"name"})),
-            tokens=TokensSection(file=plan.out / "tokens" / FILE),  # type: ignore[call-arg]
+            tokens=plan.tokens,
             methods=(plan.method,),
             lora=plan.lora,
             training=plan.training,
-            probes=plan.probes or (mine.harmful if mine else None),
-            harmless_probes=plan.harmless_probes or (mine.harmless if mine else None),
+            probes=plan.probes,
+            harmless_probes=plan.harmless_probes,
             eval=plan.eval,
             gate=plan.gate,
-        )
+        ).on_tokens(plan.out / "tokens" / FILE)
 
     def tokens_context(self) -> Context:
         """Finds the safety tokens on the original model, once for all stages, in OUT/tokens."""
@@ -103,10 +101,7 @@ def chain(run: ChainRun) -> dict[str, Any]:
         judge(name)
     with only_writer(plan.out):
         start = time.perf_counter()
-        write_bytes(
-            plan.out / "chain.yaml",
-            yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode(),
-        )
+        write_yaml(plan.out / "chain.yaml", plan.model_dump(mode="json"))
         found = tokens(run.tokens_context())
         rows = [_measure_original(run)]
         for number, stage in enumerate(run.stages):
@@ -160,10 +155,7 @@ def _learn(run: ChainRun, number: int, stage: Context) -> dict[str, Any]:
     """Train and measure one task; what it leaves is ready for the next."""
     plan = run.plan
     name = plan.method
-    write_bytes(
-        stage.out / "recipe.yaml",
-        yaml.safe_dump(stage.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode(),
-    )
+    write_yaml(stage.out / "recipe.yaml", stage.recipe.model_dump(mode="json"))
     done = [tokens(stage), cache(stage), trained := train(stage, name), safety := evaluation(stage, name)]
     if plan.lora is not False:
         done.append(_merge(stage, name))

@@ -32,18 +32,12 @@ def repeat_contexts(context: Context) -> list[Context]:
             f"gate.repeat_seeds has {recipe.seed}, the recipe's own seed; the same seed again is no second training: "
             "name others"
         )
-    mine = recipe.tokens.mine
-    shared = {
-        "tokens": recipe.tokens.model_copy(
-            update={"file": context.out / "tokens" / FILE, "templates": None, "mine": None, "control": None}
-        ),
-        "probes": recipe.probes or (mine.harmful if mine else None),
-        "harmless_probes": recipe.harmless_probes or (mine.harmless if mine else None),
-        "gate": recipe.gate.model_copy(update={"repeat_seeds": ()}),
-    }
+    shared = recipe.on_tokens(context.out / "tokens" / FILE).model_copy(
+        update={"gate": recipe.gate.model_copy(update={"repeat_seeds": ()})}
+    )
     return [
         Context(
-            recipe.model_copy(update={**shared, "seed": seed, "out": context.out / "repeats" / f"seed-{seed}"}),
+            shared.model_copy(update={"seed": seed, "out": context.out / "repeats" / f"seed-{seed}"}),
             context.progress,
         )
         for seed in recipe.gate.repeat_seeds

@@ -159,9 +159,7 @@ def build_trainer(
         config = method_config(context, name, output_dir=output_dir, more=arranged.training)
     loaded = context.load_start()
     tokens = load_tokens(context, loaded.tokenizer)
-    mine = recipe.tokens.mine
-    probes = recipe.probes or (mine.harmful if mine else None)
-    harmless = recipe.harmless_probes or (mine.harmless if mine else None)
+    probes, harmless = recipe.probe_files
     # Drift needs few prompts, since it is measured often; anchoring takes all there are, so that none is learned by heart.
     count = None if config.str_probe_weight > 0 else _PROBE_PROMPTS
     lora = lora_config(context)
