@@ -87,6 +87,13 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]], *, private: bool = F
     write_bytes(path, text.encode(), private=private)
 
 
+def write_yaml(path: Path, content: Any) -> None:
+    """Write YAML that people read: keys in their order, letters as they are; atomically."""
+    import yaml  # not every command that imports this writes any
+
+    write_bytes(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file that a stage wrote.
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from logitrail.artifacts import write_bytes, write_json
+from logitrail.artifacts import write_json, write_yaml
 from logitrail.compare.choice import cells_of, choice
 from logitrail.compare.engines import Engine, make_engine
 from logitrail.compare.plan import ORDER, RESULT, Job, Plan, done, result, unknown_rows
@@ -38,10 +36,7 @@ def compare(
     rows = [row for row in matrix.methods if not only or row in only]
     tuned = [row for row in rows if row in plan.tuned_rows]
     with only_writer(matrix.out):
-        write_bytes(
-            matrix.out / "matrix.yaml",
-            yaml.safe_dump(matrix.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode(),
-        )
+        write_yaml(matrix.out / "matrix.yaml", matrix.model_dump(mode="json"))
         total = len(plan.data_sets) * (1 + bool(tuned) + len(rows) * len(matrix.seeds))
         total += sum(len(plan.settings(row)) for row in tuned) * len(plan.data_sets)
         with _Lazily(plan) as engine:
@@ -164,8 +159,7 @@ def _run(jobs: Sequence[Job], engine: _Lazily, watch: _Watch) -> None:
             watch.skip()
             continue
         todo[job.folder] = job
-        content = job.recipe.model_dump(mode="json")
-        write_bytes(job.folder / "recipe.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+        write_yaml(job.folder / "recipe.yaml", job.recipe.model_dump(mode="json"))
         write_json(job.folder / ORDER, job.order())
         (job.folder / RESULT).unlink(missing_ok=True)  # of a failure, or of another key
 

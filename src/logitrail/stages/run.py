@@ -6,9 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from logitrail.artifacts import read_json, write_bytes, write_json
+from logitrail.artifacts import read_json, write_json, write_yaml
 from logitrail.errors import ArtifactError
 from logitrail.evals import judge
 from logitrail.stages.context import Context
@@ -42,10 +40,7 @@ def run(context: Context, *, report: bool = True) -> dict[str, Any]:
     repeat_contexts(context)
     with only_writer(context.out):
         start = time.perf_counter()
-        write_bytes(
-            context.out / "recipe.yaml",
-            yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode(),
-        )
+        write_yaml(context.out / "recipe.yaml", recipe.model_dump(mode="json"))
         tokens(context)
         cache(context)
         for name in recipe.methods:
