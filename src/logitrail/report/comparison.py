@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from logitrail.artifacts import read_json, write_bytes
 from logitrail.errors import ArtifactError
 from logitrail.report import text
-from logitrail.report.markdown import escape
+from logitrail.report.markdown import escape, table
+from logitrail.report.svg import svg
 from logitrail.types import SCHEMA_VERSION
 
 TABLE, FRONT = "table.md", "front.svg"
@@ -65,7 +64,7 @@ def comparison_markdown(summary: Mapping[str, Any]) -> str:
     if failures:
         parts.append("## Failed cells")
         parts.append(
-            _table(
+            table(
                 ("data", "row", "seed", "error"),
                 [
                     (escape(row["data"]), escape(row["row"]), str(failure["seed"]), escape(failure["error"] or ""))
@@ -80,15 +79,8 @@ def comparison_markdown(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def _rate(rate: Mapping[str, Any] | None) -> str:
-    if not rate or rate["value"] is None:
-        return text.NOT_MEASURED
-    return f"{text.percent(rate['value'])} ({text.interval(rate['low'], rate['high'])})"
+    return text.NOT_MEASURED if not rate else text.share(rate["value"], rate["low"], rate["high"])
 
 
 def _results(rows: Sequence[Mapping[str, Any]], suites: Sequence[str]) -> str:
@@ -104,7 +96,7 @@ def _results(rows: Sequence[Mapping[str, Any]], suites: Sequence[str]) -> str:
         "seeds",
         "dominated by",
     )
-    return _table(
+    return table(
         head,
         [
             (
@@ -155,7 +147,7 @@ def _differences(rows: Sequence[Mapping[str, Any]], suites: Sequence[str], name:
             return text.NOT_MEASURED
         return f"{text.points(of['value'])} ({text.point_interval(of['low'], of['high'])})"
 
-    return _table(
+    return table(
         ("row", *(_SUITES[suite] for suite in suites)),
         [(escape(row["row"]), *(cell(row, suite) for suite in suites)) for row in shown],
     )
@@ -177,7 +169,7 @@ def _tuning(one: Mapping[str, Any]) -> str:
     ]
     head = ("setting", *(_SUITES[suite] for suite in suites), "held-out loss", "")
     title = f"Row {escape(one['row'])} on data set {escape(one['data'])}, development split:"
-    return f"{title}\n\n{_table(head, [*rows, *base])}"
+    return f"{title}\n\n{table(head, [*rows, *base])}"
 
 
 def front_svg(summary: Mapping[str, Any]) -> str:
@@ -186,46 +178,26 @@ def front_svg(summary: Mapping[str, Any]) -> str:
     Filled marks are on the front, hollow ones are dominated (point estimates); bars are the 95% intervals. The same summary
     gives the same bytes.
     """
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     rows = [row for row in summary["rows"] if _place(row) is not None]
     data_sets = list(dict.fromkeys(row["data"] for row in summary["rows"])) or [""]
     names = list(dict.fromkeys(row["row"] for row in summary["rows"]))
     looks = {
         name: (_COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)]) for number, name in enumerate(names)
     }
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # glyphs that the bundled font lacks: a browser's fonts have them
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "svg.hashsalt": "logitrail",
-                "svg.fonttype": "none",
-                "text.parse_math": False,
-                "font.size": 9,
-                "axes.grid": True,
-                "axes.axisbelow": True,
-                "grid.color": "#e3e6ea",
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "legend.frameon": False,
-            }
-        )
-        most = max([sum(row["data"] == data for row in rows) for data in data_sets], default=0)
-        figure = Figure(figsize=(5.2 * len(data_sets), 3.6 + 0.19 * most), layout="constrained")
-        FigureCanvasSVG(figure)
+    most = max([sum(row["data"] == data for row in rows) for data in data_sets], default=0)
+
+    def draw(figure: Any) -> None:
         for axes, data in zip(figure.subplots(1, len(data_sets), squeeze=False)[0], data_sets, strict=True):
             _panel(axes, data, [row for row in rows if row["data"] == data], looks)
-        stream = io.BytesIO()
-        figure.savefig(
-            stream,
-            format="svg",
-            facecolor="white",
-            metadata={"Date": None, "Creator": None, "Title": "Safety over utility"},
-        )
-    return stream.getvalue().decode("utf-8").replace("'DejaVu Sans'", "system-ui, sans-serif")
+
+    return svg(
+        5.2 * len(data_sets),
+        3.6 + 0.19 * most,
+        draw,
+        style={"grid.color": "#e3e6ea"},
+        title="Safety over utility",
+        facecolor="white",
+    )
 
 
 def _place(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:

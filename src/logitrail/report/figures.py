@@ -6,14 +6,13 @@ The same run gives the same bytes: no dates, a fixed salt for ids, and none of t
 from __future__ import annotations
 
 import base64
-import io
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from logitrail.report.run import SUITES, Curve, GateResult, ModelResult, Rate
+from logitrail.report.svg import svg
 from logitrail.report.text import interval, percent, plain, point_interval, points, short
 
 MAX_CATEGORIES: Final = 40
@@ -60,46 +59,23 @@ class Image:
 Draw = Callable[[Any, Mapping[str, Any]], None]
 
 
-def _uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _uri(picture: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(picture.encode()).decode()
 
 
 def _image(title: str, alt: str, width: float, height: float, draw: Draw) -> Image:
     """Render `draw(axes, paper)` for both papers; width and height in inches."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # glyphs that the bundled font lacks: the browser's fonts have them
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "svg.hashsalt": "logitrail",
-                "svg.fonttype": "none",
-                "text.parse_math": False,
-                "font.size": 9,
-                "text.color": _PAPER["ink"],
-                "axes.labelcolor": _PAPER["ink"],
-                "axes.edgecolor": _PAPER["quiet"],
-                "xtick.color": _PAPER["quiet"],
-                "ytick.color": _PAPER["quiet"],
-                "xtick.labelcolor": _PAPER["ink"],
-                "ytick.labelcolor": _PAPER["ink"],
-                "grid.color": _PAPER["grid"],
-                "axes.grid": True,
-                "axes.axisbelow": True,
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "legend.frameon": False,
-            }
-        )
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure.add_subplot(), _PAPER)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    light = stream.getvalue().decode("utf-8").replace("'DejaVu Sans'", "system-ui, sans-serif")
+    style = {
+        "text.color": _PAPER["ink"],
+        "axes.labelcolor": _PAPER["ink"],
+        "axes.edgecolor": _PAPER["quiet"],
+        "xtick.color": _PAPER["quiet"],
+        "ytick.color": _PAPER["quiet"],
+        "xtick.labelcolor": _PAPER["ink"],
+        "ytick.labelcolor": _PAPER["ink"],
+        "grid.color": _PAPER["grid"],
+    }
+    light = svg(width, height, lambda figure: draw(figure.add_subplot(), _PAPER), style=style, transparent=True)
     dark = _COLOR.sub(lambda match: _ON_DARK.get(match[0], match[0]), light)
     return Image(title, alt, _uri(light), _uri(dark), round(width * 96), round(height * 96))
 

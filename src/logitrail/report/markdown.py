@@ -18,7 +18,8 @@ def escape(value: str, limit: int = 200) -> str:
     return _SPECIAL.sub(r"\\\1", line).replace("://", ":\\//").replace("www.", "www\\.")
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose cells are Markdown already."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -65,17 +66,17 @@ def report_markdown(summary: Mapping[str, Any] | Run) -> str:
                 )
             )
         head = ("suite", "points worse", "interval", "margin", "n", "not scored", "decision")
-        parts.append(_table(head, rows))
+        parts.append(table(head, rows))
         parts.append(f"Above 0 is worse; {words.limits(gate)}.")
     if not run.candidates:
         parts.append("No candidate: nothing was decided.")
     parts += [words.unscored(run), words.RUN_NOISE]
-    parts += ["## Cost", _table(("what", "time"), [(escape(name), value) for name, value in words.cost(run)])]
+    parts += ["## Cost", table(("what", "time"), [(escape(name), value) for name, value in words.cost(run)])]
     if run.notes:
         parts += ["## Not in this report", "\n".join(f"- {escape(note)}" for note in run.notes)]
     parts += [
         "## Rates, with 95% intervals",
-        _table(
+        table(
             ("model", *(suite.rate for suite in SUITES)),
             [
                 (escape(model.name), *(_rate(model.rates[suite.key]) for suite in SUITES))
@@ -93,13 +94,13 @@ def report_markdown(summary: Mapping[str, Any] | Run) -> str:
         ]
         parts += [
             "## Harmful prompts refused, by category",
-            _table(("category", *map(escape, run.models)), by_category),
+            table(("category", *map(escape, run.models)), by_category),
         ]
     if run.tokens:
         scores = list(dict.fromkeys(name for token in run.tokens for name in token.scores))
         parts += [
             "## Safety tokens",
-            _table(
+            table(
                 ("token", "id", "weight", "sources", *map(escape, scores)),
                 [
                     (
@@ -114,7 +115,7 @@ def report_markdown(summary: Mapping[str, Any] | Run) -> str:
             ),
         ]
     for title, facts in (("Seeds", run.seeds), ("Versions", run.versions), ("Hashes", run.hashes)):
-        parts += [f"## {title}", _table(("name", "value"), _facts(facts)) if facts else "Not recorded."]
+        parts += [f"## {title}", table(("name", "value"), _facts(facts)) if facts else "Not recorded."]
     parts.append("## How to reproduce it")
     if run.commands:
         commands = text.visible("\n".join(run.commands))

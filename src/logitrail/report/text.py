@@ -50,6 +50,11 @@ def interval(low: float | None, high: float | None) -> str:
     return NOT_MEASURED if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}%"
 
 
+def share(value: float | None, low: float | None, high: float | None) -> str:
+    """A share with its interval, in percent."""
+    return NOT_MEASURED if value is None else f"{percent(value)} ({interval(low, high)})"
+
+
 def points(value: float | None, *, sign: bool = True) -> str:
     """A difference of shares in percentage points; a true minus sign, and no negative zero."""
     if value is None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from logitrail.artifacts import write_bytes
-from logitrail.report.markdown import escape
-from logitrail.report.text import interval, percent, point_interval, points, short
+from logitrail.report.markdown import escape, table
+from logitrail.report.svg import svg
+from logitrail.report.text import NOT_MEASURED, point_interval, points, share, short
 
 SVG: Final = "trajectory.svg"
 MARKDOWN: Final = "trajectory.md"
@@ -28,8 +28,8 @@ def write_trajectory(folder: Path, summary: Mapping[str, Any]) -> None:
 def trajectory_markdown(summary: Mapping[str, Any]) -> str:
     """One row a stage: safety with 95% intervals, the paired rise against the original, every task so far."""
     tasks = summary["tasks"]
-    head = ["after", "harmful refused", "harmless refused", "not refused any more (points)", *map(escape, tasks)]
-    lines = [head, ["---"] * len(head)]
+    head = ("after", "harmful refused", "harmless refused", "not refused any more (points)", *map(escape, tasks))
+    lines = []
     for row in summary["trajectory"]:
         worse = row["against_original"].get("refusal")
         lines.append(
@@ -42,19 +42,16 @@ def trajectory_markdown(summary: Mapping[str, Any]) -> str:
                 *(_rate(row["utility"].get(task)) if task in row["utility"] else "" for task in tasks),
             ]
         )
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return (
         f"# {escape(summary['name'])}: {escape(summary['method'])}, anchored to {escape(summary['anchor_to'])}\n\n"
-        f"![Safety and task accuracy after each stage]({SVG})\n\n{table}\n\n"
+        f"![Safety and task accuracy after each stage]({SVG})\n\n{table(head, lines)}\n\n"
         f"Rates with 95% intervals (Wilson); a difference is the gate's, at alpha {summary['settings']['gate']['alpha']}, "
         "paired with the original's answers. One training: run-to-run noise is not covered.\n"
     )
 
 
 def _rate(rate: Mapping[str, Any] | None) -> str:
-    if rate is None or rate["value"] is None:
-        return "not measured"
-    return f"{percent(rate['value'])} ({interval(rate['low'], rate['high'])})"
+    return NOT_MEASURED if rate is None else share(rate["value"], rate["low"], rate["high"])
 
 
 def trajectory_svg(summary: Mapping[str, Any]) -> str:
@@ -62,35 +59,10 @@ def trajectory_svg(summary: Mapping[str, Any]) -> str:
 
     The same summary gives the same bytes: no dates, a fixed salt for ids, none of the user's matplotlib settings.
     """
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     rows: Sequence[Mapping[str, Any]] = summary["trajectory"]
     names = ["original", *(short(str(row["after"]), 16) for row in rows[1:])]
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "svg.hashsalt": "logitrail",
-                "svg.fonttype": "none",
-                "text.parse_math": False,
-                "font.size": 9,
-                "text.color": _INK,
-                "axes.labelcolor": _INK,
-                "axes.edgecolor": _QUIET,
-                "xtick.color": _INK,
-                "ytick.color": _INK,
-                "grid.color": _GRID,
-                "axes.grid": True,
-                "axes.axisbelow": True,
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "legend.frameon": False,
-            }
-        )
-        figure = Figure(figsize=(max(7.0, 1.5 * len(rows) + 3.0), 3.4), layout="constrained")
-        FigureCanvasSVG(figure)
+
+    def draw(figure: Any) -> None:
         left, right = figure.subplots(1, 2, sharey=True)
         for number, (suite, label) in enumerate(_SAFETY):
             _line(left, [(place, row.get(suite)) for place, row in enumerate(rows)], label, number)
@@ -104,9 +76,16 @@ def trajectory_svg(summary: Mapping[str, Any]) -> str:
             axes.set_ylim(-0.03, 1.03)
             axes.legend(fontsize=8)
         left.set_ylabel("share")
-        stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return stream.getvalue().decode("utf-8").replace("'DejaVu Sans'", "system-ui, sans-serif")
+
+    style = {
+        "text.color": _INK,
+        "axes.labelcolor": _INK,
+        "axes.edgecolor": _QUIET,
+        "xtick.color": _INK,
+        "ytick.color": _INK,
+        "grid.color": _GRID,
+    }
+    return svg(max(7.0, 1.5 * len(rows) + 3.0), 3.4, draw, style=style)
 
 
 def _line(axes: Any, values: Sequence[tuple[int, Mapping[str, Any] | None]], label: str, number: int) -> None:
