@@ -52,13 +52,13 @@ class Chain(Section):
     tasks: tuple[ChainTask, ...] = Field(min_length=2, description="The tasks in their order.")
     method: str = Field("str", description="How each stage trains.")
     anchor_to: AnchorTo = Field("original", description="Whose logits a stage holds: original, previous or both.")
-    tokens: TokensSection = Field(default_factory=TokensSection)  # type: ignore[arg-type]
-    lora: LoraSection | Literal[False] = Field(default_factory=LoraSection)  # type: ignore[arg-type]
+    tokens: TokensSection = Field(default_factory=TokensSection)
+    lora: LoraSection | Literal[False] = Field(default_factory=LoraSection)
     training: dict[str, Any] = Field(default_factory=dict, description="Options of STRConfig by their own names.")
     probes: Path | None = Field(None, description="As in a recipe; default: tokens.mine.harmful.")
     harmless_probes: Path | None = Field(None, description="As in a recipe; default: tokens.mine.harmless.")
     eval: EvalSection
-    gate: GateSection = Field(default_factory=GateSection)  # type: ignore[arg-type]
+    gate: GateSection = Field(default_factory=GateSection)
 
     @model_validator(mode="after")
     def _possible(self) -> Chain:

@@ -72,7 +72,7 @@ class Matrix(Section):
     tuning: TuningSection | None = Field(None, description="Needed where a row has `tune`.")
     workers: int = Field(1, ge=1, description="Cells at a time on this machine (engine `local`).")
     engine: Literal["local", "ray"] = Field("local", description="Who runs the cells.")
-    ray: RaySection = Field(default_factory=RaySection)  # type: ignore[arg-type]
+    ray: RaySection = Field(default_factory=RaySection)
 
     @field_validator("methods", mode="before")
     @classmethod

@@ -185,7 +185,7 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="Of the adapter, the data order and dropout.")
     model: ModelSection
     data: DataSection
-    tokens: TokensSection = Field(default_factory=TokensSection)  # type: ignore[arg-type]
+    tokens: TokensSection = Field(default_factory=TokensSection)
     methods: tuple[str, ...] = Field(
         ("sft", "str"),
         min_length=1,
@@ -197,7 +197,7 @@ class Recipe(Section):
     safety_data: Path | None = Field(
         None, description="JSONL with harmful prompts and safe answers, for `mix`, `lisa` and `safegrad`."
     )
-    lora: LoraSection | Literal[False] = Field(default_factory=LoraSection)  # type: ignore[arg-type]
+    lora: LoraSection | Literal[False] = Field(default_factory=LoraSection)
     training: dict[str, Any] = Field(default_factory=dict, description="Options of STRConfig by their own names.")
     reference: ReferenceSection | None = Field(
         None, description="Hold this model's logits; by default those of the model that training starts from."
@@ -207,7 +207,7 @@ class Recipe(Section):
         None, description="JSONL with harmless look-alikes, for str_probe_weight; default: tokens.mine.harmless."
     )
     eval: EvalSection
-    gate: GateSection = Field(default_factory=GateSection)  # type: ignore[arg-type]
+    gate: GateSection = Field(default_factory=GateSection)
 
     @field_validator("methods")
     @classmethod

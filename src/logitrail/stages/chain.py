@@ -61,7 +61,7 @@ class ChainRun:
                 path=str(self.left(number - 1)),
                 dtype=original.dtype,
                 trust_remote_code=original.trust_remote_code,
-            )  # type: ignore[call-arg]
+            )
             if plan.anchor_to != "previous":
                 reference = ReferenceSection(**original.model_dump(), with_start=plan.anchor_to == "both")
         return Recipe(
