@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import sys
 import threading
 import time
@@ -80,6 +79,8 @@ def _ended_well(folder: Path, key: str) -> bool:
 
 
 def _result(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
+    from logitrail.train.cost import peak_resident_bytes
+
     start = time.perf_counter()
     try:
         recipe = load_recipe(folder / "recipe.yaml")
@@ -92,7 +93,7 @@ def _result(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
         "stage": "cell",
         **order,
         "seconds": round(time.perf_counter() - start, 3),
-        "process_peak_bytes": _peak_bytes(),
+        "process_peak_bytes": peak_resident_bytes(),
         "versions": versions(),
         **found,
     }
@@ -122,20 +123,9 @@ def _measure(recipe: Recipe, order: dict[str, Any]) -> dict[str, Any]:
         "final": trained.get("final"),
         "seconds_per_step": trained.get("seconds_per_step"),
         "peak_memory_bytes": trained.get("peak_memory_bytes"),
-        "needs": [] if model == BASE else _needs(model),
+        "needs": trained.get("needs", []),
         "weights": measured["weights"],
     }
-
-
-def _needs(word: str) -> list[str]:
-    from logitrail.methods import method
-
-    return [str(need) for need in getattr(method(word), "needs", ())]
-
-
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _one_line(error: Exception) -> str:

@@ -45,5 +45,10 @@ class StepCost(TrainerCallback):
         """Of the GPU's allocator since training began; without a GPU, the resident memory of the whole process."""
         if torch.cuda.is_available():
             return int(torch.cuda.max_memory_allocated())
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return peak_resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """The most resident memory that this process has had since its start."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
