@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from logitrail.config.reading import first_problem, read_yaml, with_absolute_paths
+from logitrail.config.reading import first_problem, read_yaml, require_mapping, with_absolute_paths
 from logitrail.config.recipe import (
     DataSection,
     EvalSection,
@@ -23,17 +23,6 @@ AnchorTo = Literal["original", "previous", "both"]
 """Whose logits a stage holds: the aligned model's, those of the model that the stage starts from, or the mean of both."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-_PATHS = (
-    ("out",),
-    ("probes",),
-    ("harmless_probes",),
-    ("tokens", "file"),
-    ("tokens", "templates"),
-    ("tokens", "mine", "harmful"),
-    ("tokens", "mine", "harmless"),
-    ("eval", "harmful"),
-    ("eval", "harmless"),
-)
 
 
 class ChainTask(DataSection):
@@ -98,15 +87,12 @@ def load_chain(path: Path) -> Chain:
 
 def parse_chain(content: Any, *, folder: Path, source: str = "the chain") -> Chain:
     """Validate a chain's content; relative paths start at `folder`."""
-    if not isinstance(content, dict):
-        raise RecipeError(
-            f"{source} is {type(content).__name__}, not a mapping of keys; see docs/chain.md for an example"
-        )
+    require_mapping(content, source, "see docs/chain.md for an example")
     try:
         chain = Chain.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"{source}: {first_problem(error, Chain)}") from None
-    whole = with_absolute_paths(chain.model_dump(), folder, _PATHS)
+    whole = with_absolute_paths(chain.model_dump(), folder)
     for task in whole["tasks"]:
-        with_absolute_paths(task, folder, (("train",), ("test",)))
+        with_absolute_paths({"data": task}, folder)  # a task is a recipe's `data`
     return Chain.model_validate(whole)

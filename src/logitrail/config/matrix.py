@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from logitrail.config.reading import first_problem, read_yaml, with_absolute_paths
+from logitrail.config.reading import first_problem, read_yaml, require_mapping, with_absolute_paths
 from logitrail.config.recipe import Section
 from logitrail.errors import RecipeError
 
@@ -155,9 +155,7 @@ def load_matrix(path: Path) -> Matrix:
 
 def parse_matrix(content: Any, *, folder: Path, source: str = "the matrix") -> Matrix:
     """Validate a matrix's content; relative paths start at `folder`, those of a recipe's file at that file's folder."""
-    if not isinstance(content, dict):
-        kind = "empty" if content is None else f"a {type(content).__name__}"
-        raise RecipeError(f"{source} is {kind}, not a mapping of keys; docs/compare.md shows one")
+    require_mapping(content, source, "docs/compare.md shows one")
     content = dict(content)
     recipe = content.get("recipe")
     if isinstance(recipe, str):

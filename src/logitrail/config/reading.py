@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +70,16 @@ def read_yaml(path: Path, what: str, advice: str) -> Any:
         ) from error
 
 
-def parse_recipe(content: Any, *, folder: Path, source: str = "the recipe") -> Recipe:
-    """Validate a recipe's content; relative paths start at `folder`."""
+def require_mapping(content: Any, source: str, advice: str) -> None:
+    """Raise `RecipeError` unless a file's content is a mapping of keys."""
     if not isinstance(content, dict):
         kind = "empty" if content is None else f"a {type(content).__name__}"
-        raise RecipeError(f"{source} is {kind}, not a mapping of keys; write one with `logitrail init`")
+        raise RecipeError(f"{source} is {kind}, not a mapping of keys; {advice}")
+
+
+def parse_recipe(content: Any, *, folder: Path, source: str = "the recipe") -> Recipe:
+    """Validate a recipe's content; relative paths start at `folder`."""
+    require_mapping(content, source, "write one with `logitrail init`")
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
@@ -83,11 +87,9 @@ def parse_recipe(content: Any, *, folder: Path, source: str = "the recipe") -> R
     return Recipe.model_validate(with_absolute_paths(recipe.model_dump(), folder))
 
 
-def with_absolute_paths(
-    content: dict[str, Any], folder: Path, paths: Iterable[tuple[str, ...]] = _PATHS
-) -> dict[str, Any]:
+def with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A recipe's content, or a part of one, with its paths and the models that are folders made absolute in place."""
-    for keys in paths:
+    for keys in _PATHS:
         section: Any = content
         for key in keys[:-1]:
             section = section.get(key) if isinstance(section, dict) else None
@@ -103,18 +105,22 @@ def with_absolute_paths(
     return content
 
 
-def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
-    """The most telling of the things that are wrong, in one line, with the nearest right key."""
+def first_problem(error: ValidationError, model: type[BaseModel], *, within: tuple[str, ...] = ()) -> str:
+    """The most telling of the things that are wrong, in one line, with the nearest right key.
+
+    Args:
+        within: the keys under which the content that was checked stands in its file.
+    """
     # An unknown key is often the reason why a known one is missing.
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
     location = [part for part in problem["loc"] if part not in ("LoraSection", "literal[False]")]
-    where = ".".join(str(part) for part in location)
+    where = ".".join(str(part) for part in (*within, *location))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
         known = _known_keys(location[:-1], model)
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        advice = f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(known)}"
+        advice = f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(known) or 'none'}"
         return f"unknown key `{where}`; {advice}{more}"
     if problem["type"] == "missing":
         return f"the key `{where}` is missing; add it{more}"

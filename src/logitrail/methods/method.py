@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
+from logitrail.config.reading import first_problem
 from logitrail.config.recipe import Section
 from logitrail.errors import RecipeError
 from logitrail.methods.seam import Arranged, Batches, Companion, Resources, Term
@@ -103,10 +104,8 @@ class Method:
             try:
                 result[part.name] = part.options.model_validate(given.get(part.name) or {})
             except ValidationError as error:
-                problem = error.errors(include_url=False)[0]
-                where = ".".join(["method_options", part.name, *map(str, problem["loc"])])
-                known = ", ".join(part.options.model_fields) or "none"
-                raise RecipeError(f"`{where}`: {problem['msg']} (its options: {known})") from None
+                within = ("method_options", part.name)
+                raise RecipeError(first_problem(error, part.options, within=within)) from None
         return result
 
     def arranged(self, rows: Any, resources: Resources, options: Mapping[str, Section], batches: Batches) -> Arranged:
