@@ -51,17 +51,13 @@ def answer_loss(
     """
     import torch
 
-    from logitrail.models.chat import generation_ids
+    from logitrail.models.answered import answered_batch, answered_row
     from logitrail.models.generation import evaluation_mode
 
-    sequences = []
-    for number, (prompt, answer) in enumerate(rows, 1):
-        context = generation_ids(tokenizer, prompt, system=system)
-        target = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
-        if not target:
+    sequences = [answered_row(tokenizer, prompt, answer, system=system) for prompt, answer in rows]
+    for number, row in enumerate(sequences, 1):
+        if len(row.answer) == int(tokenizer.eos_token_id is not None):  # nothing but its end
             raise DataError(f"held-out row {number} has an empty answer, which has no loss; remove it")
-        ends = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-        sequences.append((context, target + ends))
     if not sequences:
         raise DataError("there is no held-out row to compute a loss on; give data.test some rows")
     order = sorted(range(len(sequences)), key=lambda index: sum(map(len, sequences[index])))
@@ -70,21 +66,14 @@ def answer_loss(
     with torch.inference_mode(), evaluation_mode(model):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            width = max(sum(map(len, sequences[index])) for index in batch)
-            ids = torch.zeros((len(batch), width), dtype=torch.long)
-            attention, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-            for place, index in enumerate(batch):
-                context, target = sequences[index]
-                whole = context + target
-                ids[place, : len(whole)] = torch.tensor(whole)
-                attention[place, : len(whole)] = 1
-                labels[place, len(context) : len(whole)] = torch.tensor(target)
-            logits = model(input_ids=ids.to(device), attention_mask=attention.to(device)).logits[:, :-1].float().cpu()
+            inputs, mask = answered_batch([sequences[index] for index in batch], device)
+            logits = model(**inputs).logits[:, :-1].float().cpu()
+            labels = inputs["input_ids"][:, 1:].masked_fill(~mask, -100).cpu()
             losses = torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none"
+                logits.transpose(1, 2), labels, ignore_index=-100, reduction="none"
             )
             totals[batch] = losses.sum(1).double().numpy()
-            counts[batch] = (labels[:, 1:] != -100).sum(1).numpy()
+            counts[batch] = mask.sum(1).cpu().numpy()
     value = float(totals.sum() / counts.sum())
     low: float | None = None
     high: float | None = None

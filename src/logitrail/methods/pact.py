@@ -22,8 +22,9 @@ from logitrail.errors import ModelError, RecipeError
 from logitrail.losses.anchors import widen
 from logitrail.methods.kl import tiled
 from logitrail.methods.method import Part
-from logitrail.methods.rows import AnsweredRow, answered_batch, answered_rows
+from logitrail.methods.rows import answered_rows
 from logitrail.methods.seam import Positions, Resources
+from logitrail.models.answered import AnsweredRow, answered_batch
 from logitrail.models.generation import evaluation_mode
 
 SUMMARY = "PACT: KL on the tokens that alignment made likelier, with a gate a position"
@@ -222,7 +223,7 @@ class PactTerm:
         if not responses:
             return at.hidden.new_zeros(0, len(ids))
         rows = [AnsweredRow([self._begin], response) for response in responses]
-        inputs, mask, _ = answered_batch(rows, at.hidden.device)
+        inputs, mask = answered_batch(rows, at.hidden.device)
         states = at.ask_reference(inputs, mask)
         tiles = range(0, len(states.hidden), 256)
         return torch.cat([states.head(states.hidden[start : start + 256])[:, ids] for start in tiles])
@@ -233,10 +234,11 @@ def mean_probabilities(model: nn.Module, rows: Sequence[AnsweredRow], *, batch: 
     """The mean over rows of the mean over the answer's positions of the next-token distribution."""
     total: Tensor | None = None
     for start in range(0, len(rows), batch):
-        inputs, mask, lengths = answered_batch(rows[start : start + batch], next(model.parameters()).device)
+        inputs, mask = answered_batch(rows[start : start + batch], next(model.parameters()).device)
         with evaluation_mode(model):
             logits = cast("Any", model)(**inputs, use_cache=False).logits[:, :-1][mask]
-        shares = torch.repeat_interleave(1.0 / lengths, lengths).to(logits.device)
+        lengths = mask.sum(dim=1)
+        shares = torch.repeat_interleave(1.0 / lengths, lengths)
         part = shares.float() @ logits.float().softmax(dim=-1)
         total = part if total is None else total + part
     assert total is not None  # there are rows

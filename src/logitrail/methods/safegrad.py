@@ -15,8 +15,9 @@ from logitrail.config.recipe import Section
 from logitrail.losses.anchors import widen
 from logitrail.methods.kl import kl_to_reference, tiled
 from logitrail.methods.method import Part
-from logitrail.methods.rows import AnsweredRow, answered_batch, answered_rows, trained_weights
+from logitrail.methods.rows import answered_rows, trained_weights
 from logitrail.methods.seam import Companion, Resources, Training
+from logitrail.models.answered import AnsweredRow, answered_batch
 from logitrail.models.hidden import hidden_states
 
 SUMMARY = "SafeGrad: the task gradient's part that conflicts with the safety gradient is projected out"
@@ -140,7 +141,7 @@ class SafeGradient(Companion):
     def _loss(self, rows: list[AnsweredRow]) -> Tensor:
         assert self._training is not None  # begun
         training = self._training
-        inputs, mask, _ = answered_batch(rows, next(training.model.parameters()).device)
+        inputs, mask = answered_batch(rows, next(training.model.parameters()).device)
         assert training.reference is not None  # asked for
         states = training.reference(inputs, mask)
         hidden = hidden_states(training.model, inputs)[:, :-1][mask]
