@@ -12,6 +12,7 @@ from logitrail.config import load_matrix, parse_matrix
 from logitrail.config.matrix import put
 from logitrail.demo import DATA
 from logitrail.errors import RecipeError
+from tests.compare.conftest import write
 
 HARMFUL = str(DATA / "harmful_test.jsonl")
 
@@ -149,3 +150,32 @@ def test_put():
     assert made == {"lora": {"r": 4}, "training": {"a": 1, "b": [1]}, "eval": {"limit": 3}}
     with pytest.raises(RecipeError, match=r"here: `training\.a\.x` leads through `training\.a`, which is 1"):
         put(made, {"training.a.x": 1}, "here")
+
+
+def test_a_cells_key_knows_the_contents_of_every_model(tmp_path):
+    """The pretrained sibling and another reference are named by folders; what lies in them is what counts."""
+    from logitrail.compare.plan import Plan
+
+    for name in ("base", "original"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    path = write(
+        tmp_path,
+        methods={"sft": {}},
+        tuning=None,
+        recipe__model__base=str(tmp_path / "base"),
+        recipe__reference={"path": str(tmp_path / "original")},
+    )
+
+    def keys():
+        plan = Plan(load_matrix(path))
+        return plan.cell("task", "sft", 0).key, plan.shared("task").key
+
+    cell, start = keys()
+    assert keys() == (cell, start)
+    (tmp_path / "base" / "config.json").write_text('{"other": 1}')
+    after = keys()
+    assert after[0] != cell
+    (tmp_path / "original" / "config.json").write_text('{"other": 1}')
+    assert keys()[0] not in (cell, after[0])
+    assert keys()[1] == start

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from logitrail.artifacts import read_json, read_jsonl, sha256_of_json
 from logitrail.compare.tuning import settings
@@ -71,6 +71,14 @@ class Job:
         }
 
 
+class _Names(NamedTuple):
+    """What stands in keys for the models that a recipe names (`Context.model_id` and its kin)."""
+
+    start: str
+    reference: str | None
+    base: str | None
+
+
 class Plan:
     """All cells of a matrix.
 
@@ -87,7 +95,7 @@ class Plan:
         self.matrix = matrix
         self._source = source
         self._versions = versions()
-        self._models: dict[str, str] = {}
+        self._models: dict[str, _Names] = {}
         self._bases = {data: self._parse(over, where=f"data set {data}") for data, over in matrix.data_sets().items()}
         self._files = Context(next(iter(self._bases.values())))
         self.overlap: list[str] = []
@@ -197,19 +205,30 @@ class Plan:
         if kind == "base":
             content = {name: content[name] for name in ("seed", "data", "tokens", "eval")}
             content["data"].pop("train")
-        model_section = recipe.model.model_dump_json()
-        if model_section not in self._models:
-            self._models[model_section] = Context(recipe).model_id
+        names = self._names(recipe)
+        if (
+            kind != "base"
+        ):  # as contents too: what a method projects on, and what is held in the starting policy's place
+            content |= {"reference": names.reference, "pretrained": names.base}
         return sha256_of_json(
             {
                 "stage": "cell",
                 "kind": kind,
                 "method": model,
                 "versions": self._versions,
-                "start": self._models[model_section],
+                "start": names.start,
                 "recipe": self._contents(content),
             }
         )[:32]
+
+    def _names(self, recipe: Recipe) -> _Names:
+        """Of the recipe's models; each folder is read once."""
+        sections = sha256_of_json(recipe.model_dump(mode="json", include={"model", "reference"}))
+        if sections not in self._models:
+            context = Context(recipe)
+            base = None if recipe.model.base is None else context.base_id
+            self._models[sections] = _Names(context.model_id, context.reference_id, base)
+        return self._models[sections]
 
     def _contents(self, value: Any) -> Any:
         if isinstance(value, Path):
