@@ -23,7 +23,7 @@ from logitrail.stages.evaluate import BASE, evaluation, load_named, measured, mo
 from logitrail.stages.folder import SUMMARY, only_writer, published, run_stage, versions
 from logitrail.stages.progress import Progress, Silent
 from logitrail.stages.tokens import FILE, tokens
-from logitrail.stages.train import cache, load_training_rows, method_config, train, train_key
+from logitrail.stages.train import cache, method_config, train, train_key
 from logitrail.train.trainer import require_mean_reference
 from logitrail.types import SCHEMA_VERSION
 
@@ -93,7 +93,7 @@ def chain(run: ChainRun) -> dict[str, Any]:
     plan = run.plan
     for stage in run.stages:
         method_config(stage, plan.method)
-        load_training_rows(stage)
+        stage.training_rows()
         suites_of(stage.recipe)
     if plan.anchor_to == "both":
         require_mean_reference(method_config(run.stages[0], plan.method))

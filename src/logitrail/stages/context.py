@@ -14,6 +14,7 @@ from logitrail.stages.folder import versions
 from logitrail.stages.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from logitrail.models.loading import LoadedModel
@@ -58,10 +59,19 @@ class Context:
         """The starting policy and its tokenizer."""
         from logitrail.models.chat import require_system_turn
 
-        loaded = _load(self.recipe.model)
+        loaded = load_section(self.recipe.model)
         if self.recipe.data.system is not None:
             require_system_turn(loaded.tokenizer, self.recipe.data.system)
         return loaded
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The starting policy's tokenizer alone."""
+        from logitrail.models.loading import load_tokenizer
+
+        model = self.recipe.model
+        return load_tokenizer(
+            model.path, revision=model.revision, gguf_file=model.gguf_file, trust_remote_code=model.trust_remote_code
+        )
 
     def load_references(self, tokenizer: PreTrainedTokenizerBase) -> list[PreTrainedModel | None]:
         """The models whose logits are held; None is the starting policy.
@@ -74,7 +84,7 @@ class Context:
             return [None]
         from logitrail.models.fingerprints import tokenizer_fingerprint
 
-        loaded = _load(section)
+        loaded = load_section(section)
         theirs, ours = tokenizer_fingerprint(loaded.tokenizer), tokenizer_fingerprint(tokenizer)
         if theirs != ours:
             raise ModelError(
@@ -82,6 +92,15 @@ class Context:
                 "are of other words; name the model that this one came from"
             )
         return [loaded.model, *([None] if section.with_start else [])]
+
+    def training_rows(self) -> Dataset:
+        """The recipe's training rows, as TRL takes them."""
+        from logitrail.train.data import load_chat_rows
+
+        data = self.recipe.data
+        return load_chat_rows(
+            data.train, prompt=data.prompt, response=data.response, system=data.system, limit=data.limit
+        )
 
     def file_hash(self, path: Path | None) -> str | None:
         """Hash of a data file's bytes.
@@ -115,7 +134,8 @@ class Context:
         return {"training": self.recipe.seed, "generation": self.recipe.seed}
 
 
-def _load(model: ModelSection) -> LoadedModel:
+def load_section(model: ModelSection) -> LoadedModel:
+    """The model that a recipe's section names, its adapter on top, and the tokenizer."""
     from logitrail.models.loading import load_model  # keys and hashes are wanted without torch too
 
     return load_model(

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from logitrail.artifacts import sha256_of
-from logitrail.config import Recipe
+from logitrail.config import ModelSection, Recipe
 from logitrail.errors import ArtifactError, DataError
 from logitrail.evals import Row, answers_files, attack_rows, evaluate, judge, read_rows
 from logitrail.evals.published import PUBLISHED
 from logitrail.evals.summary import EvaluationSummary
 from logitrail.methods import method
 from logitrail.models.fingerprints import weights_fingerprint
-from logitrail.models.loading import LoadedModel, load_model
-from logitrail.stages.context import Context
+from logitrail.models.loading import LoadedModel
+from logitrail.stages.context import Context, load_section
 from logitrail.stages.folder import run_stage
 from logitrail.stages.train import train_key
 from logitrail.train.data import load_chat_rows
@@ -90,15 +90,10 @@ def load_named(context: Context, name: str) -> LoadedModel:
         raise ArtifactError(f"{folder} does not exist; run the train stage first")
     model = context.recipe.model
     if context.recipe.lora is False:
-        return load_model(str(folder), dtype=model.dtype, trust_remote_code=model.trust_remote_code)
-    return load_model(
-        model.path,
-        adapter=str(folder),
-        revision=model.revision,
-        gguf_file=model.gguf_file,
-        dtype=model.dtype,
-        trust_remote_code=model.trust_remote_code,
-    )
+        return load_section(
+            ModelSection(path=str(folder), dtype=model.dtype, trust_remote_code=model.trust_remote_code)
+        )
+    return load_section(model.model_copy(update={"adapter": str(folder)}))
 
 
 def system_of(context: Context, name: str) -> str | None:

@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch import nn
 
 from logitrail.errors import RecipeError
-from logitrail.models.loading import load_tokenizer, load_weights
+from logitrail.models.loading import load_weights
 from logitrail.stages.context import Context
 from logitrail.train.data import load_chat_rows
 
@@ -30,13 +30,7 @@ class RecipeResources:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """See `Resources`."""
-        model = self.context.recipe.model
-        return load_tokenizer(
-            model.path,
-            revision=model.revision,
-            gguf_file=model.gguf_file,
-            trust_remote_code=model.trust_remote_code,
-        )
+        return self.context.load_tokenizer()
 
     def safety_rows(self) -> Dataset:
         """See `Resources`."""

@@ -15,7 +15,7 @@ from logitrail.stages.folder import SUMMARY, only_writer, versions
 from logitrail.stages.gate import decision
 from logitrail.stages.repeats import repeat_contexts, train_repeats
 from logitrail.stages.tokens import tokens
-from logitrail.stages.train import cache, load_training_rows, method_config, train, uses_cache
+from logitrail.stages.train import cache, method_config, train, uses_cache
 from logitrail.types import SCHEMA_VERSION
 
 RATES = {"refusal": "refusal_rate", "over_refusal": "over_refusal_rate", "utility": "task_accuracy"}
@@ -36,7 +36,7 @@ def run(context: Context, *, report: bool = True) -> dict[str, Any]:
     for name in recipe.eval.judge_names():
         judge(name)
     suites_of(recipe)
-    load_training_rows(context)
+    context.training_rows()
     repeat_contexts(context)
     with only_writer(context.out):
         start = time.perf_counter()

@@ -12,12 +12,11 @@ from logitrail.artifacts import read_jsonl
 from logitrail.errors import DataError
 from logitrail.models.chat import Message, as_messages
 from logitrail.models.generation import generate
-from logitrail.models.loading import LoadedModel, load_tokenizer
+from logitrail.models.loading import LoadedModel
 from logitrail.stages.context import Context
 from logitrail.stages.folder import run_stage
 from logitrail.tokens import SafetyTokens
 from logitrail.tokens.controls import TextCounts, control_tokens
-from logitrail.train.data import load_chat_rows
 
 FILE = "safety_tokens.json"
 _EVERY = 2**31
@@ -113,13 +112,10 @@ def as_control(
     """
     section = context.recipe.tokens
     assert section.control is not None
-    tokenizer = _tokenizer(context)
+    tokenizer = context.load_tokenizer()
     counts = None
     if section.control in ("matched", "common"):
-        data = context.recipe.data
-        chats = load_chat_rows(
-            data.train, prompt=data.prompt, response=data.response, system=data.system, limit=data.limit
-        )
+        chats = context.training_rows()
         counts = TextCounts.of(tokenizer, ((chat["prompt"], chat["completion"][0]["content"]) for chat in chats))
         mine = section.mine
         if section.control == "matched" and mine is not None and answers:
@@ -137,20 +133,13 @@ def as_control(
     return control_tokens(found, tokenizer, section.control, seed=section.control_seed, counts=counts, exclude=exclude)
 
 
-def _tokenizer(context: Context) -> Any:
-    model = context.recipe.model
-    return load_tokenizer(
-        model.path, revision=model.revision, gguf_file=model.gguf_file, trust_remote_code=model.trust_remote_code
-    )
-
-
 def _safety_tokens(context: Context, top_k: int) -> SafetyTokens:
     section = context.recipe.tokens
     if section.file is not None:
-        return SafetyTokens.load(section.file, _tokenizer(context))
+        return SafetyTokens.load(section.file, context.load_tokenizer())
     if section.mine is None:
         return SafetyTokens.from_templates(
-            _tokenizer(context), section.templates, languages=section.languages, top_k=top_k
+            context.load_tokenizer(), section.templates, languages=section.languages, top_k=top_k
         )
     loaded: LoadedModel = context.load_start()
     harmful = read_asked(context, section.mine.harmful, section.mine.limit)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 
@@ -130,12 +129,6 @@ def lora_config(context: Context) -> LoraConfig | None:
     )
 
 
-def load_training_rows(context: Context) -> Dataset:
-    """The recipe's training rows, as TRL takes them."""
-    data = context.recipe.data
-    return load_chat_rows(data.train, prompt=data.prompt, response=data.response, system=data.system, limit=data.limit)
-
-
 def build_trainer(
     context: Context,
     name: str,
@@ -149,7 +142,7 @@ def build_trainer(
     own = chosen.options(recipe.method_options)
     resources = RecipeResources(context, name)
     config = method_config(context, name, output_dir=output_dir)
-    task = load_training_rows(context)
+    task = context.training_rows()
     arranged = chosen.arranged(task, resources, own, _batches(config, len(task)))
     if arranged.training:
         if config.packing:
