@@ -79,6 +79,22 @@ def require_mean_reference(args: STRConfig) -> None:
         )
 
 
+class _Forward(NamedTuple):
+    """A micro-batch and what TRL's forward pass over it left.
+
+    Attributes:
+        inputs: the batch, labels among it.
+        hidden: [batch, length, D], the last hidden state, in the graph.
+        outputs: of TRL's fused head: the labels' `log_probs` and `label_mask`, [batch, length - 1].
+        items: the labels of the whole optimizer step, over its micro-batches and processes; None where TRL has no count.
+    """
+
+    inputs: dict[str, Any]
+    hidden: Tensor
+    outputs: Any
+    items: Any
+
+
 class SafetyTerms(NamedTuple):
     """Of one micro-batch: what is optimised and what is only logged, each already divided by the global count."""
 
@@ -419,14 +435,15 @@ class STRTrainer(SFTTrainer):
         with capture_hidden(self.model) as captured, _capture_output(model) as outputs:
             ce = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
             hidden = captured.take()
+        forward = _Forward(inputs, hidden, outputs[-1], num_items_in_batch)
         scaled = num_items_in_batch is not None
         # With lambda 0 and no terms the loss is TRL's own object: the same graph, hence the same weights to the bit.
         loss, parts = ce, {"ce": ce}
         if self._terms:
-            loss = self._with_terms(loss, parts, inputs, hidden, outputs[-1], num_items_in_batch)
+            loss = self._with_terms(loss, parts, forward)
         # With lambda 0 the distance alone, for the log, is not worth a pass of the reference; a cache has it for nothing.
         if self._provider is not None and (self.str_weight > 0 or self.cache is not None):
-            loss = self._with_anchor(loss, parts, inputs, hidden, outputs[-1], stored, num_items_in_batch)
+            loss = self._with_anchor(loss, parts, forward, stored)
         if self._anchors_probes:
             probe = self._probe_loss(scaled=scaled)
             if probe is not None:
@@ -436,51 +453,37 @@ class STRTrainer(SFTTrainer):
         self._add_to_log(scaled=scaled, **parts)
         return (loss, outputs[-1]) if return_outputs else loss
 
-    def _with_terms(
-        self,
-        loss: Tensor,
-        parts: dict[str, Tensor],
-        inputs: dict[str, Any],
-        hidden: Tensor,
-        outputs: Any,
-        num_items_in_batch: Any,
-    ) -> Tensor:
+    def _with_terms(self, loss: Tensor, parts: dict[str, Tensor], forward: _Forward) -> Tensor:
         """The loss with the method's terms; each goes into `parts` by its name."""
         with self.accelerator.autocast():
-            totals = self._terms.totals(inputs, hidden, outputs.log_probs)
-        count = outputs.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
-        share = self._ranks(num_items_in_batch) / torch.as_tensor(count, device=loss.device).clamp(min=1)
+            totals = self._terms.totals(forward.inputs, forward.hidden, forward.outputs.log_probs)
+        count = forward.outputs.label_mask.sum() if forward.items is None else forward.items
         kept = [] if self._terms.replace_cross_entropy else [loss]
         for name, (weight, total) in totals.items():
-            parts[name] = total * share
+            parts[name] = self._divided(total, count, forward)
             kept.append(weight * parts[name])
         return torch.stack(kept).sum()
 
-    def _ranks(self, num_items_in_batch: Any) -> int:
-        """As TRL does for the cross-entropy: the count is of all ranks, and DDP averages the gradients over them."""
-        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            return int(self.accelerator.num_processes // self.get_tp_size())
-        return 1
+    def _divided(self, total: Tensor, count: Any, forward: _Forward) -> Tensor:
+        """A sum over positions, divided as TRL divides the cross-entropy.
 
-    def _with_anchor(
-        self,
-        loss: Tensor,
-        parts: dict[str, Tensor],
-        inputs: dict[str, Any],
-        hidden: Tensor,
-        outputs: Any,
-        stored: Tensor | None,
-        num_items_in_batch: Any,
-    ) -> Tensor:
+        The count is of all ranks where TRL's is, and DDP averages the gradients over them.
+        """
+        ranks = 1
+        if self.args.average_tokens_across_devices and forward.items is not None:
+            ranks = self.accelerator.num_processes // self.get_tp_size()
+        return total / torch.as_tensor(count, device=total.device).clamp(min=1) * ranks
+
+    def _with_anchor(self, loss: Tensor, parts: dict[str, Tensor], forward: _Forward, stored: Tensor | None) -> Tensor:
         """The loss with lambda times the safety-token loss; that and the distance go into `parts`."""
         assert self._provider is not None
         weight = self.str_weight
-        mask = position_mask(inputs["labels"], self.args.str_positions)
+        mask = position_mask(forward.inputs["labels"], self.args.str_positions)
         # accelerate's autocast sits on the wrapped model's forward, which a pass of the backbone alone goes around.
         with self.accelerator.autocast():
-            reference = self._provider.columns(inputs, mask, stored)
+            reference = self._provider.columns(forward.inputs, mask, stored)
         with torch.set_grad_enabled(weight > 0):
-            terms = self._safety_terms(hidden, inputs["labels"], mask, outputs, reference, num_items_in_batch)
+            terms = self._safety_terms(forward, mask, reference)
         parts |= {"str": terms.loss, "str_distance": terms.distance}
         return loss + weight * terms.loss if weight > 0 else loss
 
@@ -512,21 +515,13 @@ class STRTrainer(SFTTrainer):
         # The shares of a step add up to its mean; what averages the gradients afterwards is made good here.
         return loss * share.ranks * (1 if scaled else share.micro_batches)
 
-    def _safety_terms(
-        self,
-        hidden: Tensor,
-        labels: Tensor,
-        mask: Tensor,
-        outputs: Any,
-        reference: ReferenceColumns,
-        num_items_in_batch: Any,
-    ) -> SafetyTerms:
-        selected = hidden[:, :-1][mask]
+    def _safety_terms(self, forward: _Forward, mask: Tensor, reference: ReferenceColumns) -> SafetyTerms:
+        selected = forward.hidden[:, :-1][mask]
         logsumexp = None
         if self._form.needs_logsumexp:
             # TRL's head gives l_y = z_y - logsumexp(z): one more column, and no pass over the vocabulary.
-            label_logits = self._head.label_logits(selected, labels[:, 1:][mask])
-            logsumexp = label_logits - outputs.log_probs[mask].to(label_logits.dtype)
+            label_logits = self._head.label_logits(selected, forward.inputs["labels"][:, 1:][mask])
+            logsumexp = label_logits - forward.outputs.log_probs[mask].to(label_logits.dtype)
         columns = self._head.columns(selected)
         if reference.columns.shape != columns.shape:
             raise AnchorReferenceError(
@@ -545,13 +540,11 @@ class STRTrainer(SFTTrainer):
         weights = None if self._token_weights is None else self._token_weights.to(columns.device)
         penalty = position_penalty(difference, penalty=self.args.str_penalty, weights=weights).sum()
         distance = anchor_distance(difference.detach()).sum()
-        if num_items_in_batch is None:
+        if forward.items is None:
             count: Any = mask.sum()
         else:
-            count = num_items_in_batch if self._global_positions is None else self._global_positions
-        count = torch.as_tensor(count, device=columns.device).clamp(min=1)
-        ranks = self._ranks(num_items_in_batch)
-        return SafetyTerms(penalty / count * ranks, distance / count * ranks)
+            count = forward.items if self._global_positions is None else self._global_positions
+        return SafetyTerms(self._divided(penalty, count, forward), self._divided(distance, count, forward))
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         loss: Tensor = super().training_step(*args, **kwargs)
