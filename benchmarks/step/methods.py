@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ class _HandWritten(SFTTrainer):
             return model(**inputs)
 
 
-class _FullLogits(_HandWritten):
+class _FullLogits(_HandWritten, abc.ABC):
     """CE + lambda times a penalty on the full logits of two full forwards."""
 
     def compute_loss(
@@ -142,9 +143,9 @@ class _FullLogits(_HandWritten):
         loss = outputs.loss + WEIGHT * penalty[labels[:, 1:] != -100].mean()
         return (loss, outputs) if return_outputs else loss
 
+    @abc.abstractmethod
     def penalty(self, policy: Tensor, reference: Tensor) -> Tensor:
         """The penalty of each position, from [..., V] logits."""
-        raise NotImplementedError
 
 
 class NaiveSTR(_FullLogits):

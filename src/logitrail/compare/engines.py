@@ -76,7 +76,7 @@ def visible_devices() -> list[str]:
     if program is None:
         return []
     try:
-        listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+        listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603 (found on PATH)
     except (OSError, subprocess.TimeoutExpired):
         return []
     found = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]

@@ -22,7 +22,7 @@ def launch(folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[byt
     cell ends itself.
     """
     with open(folder / LOG, "ab") as log:
-        return subprocess.Popen(  # noqa: S603
+        return subprocess.Popen(  # noqa: S603 (our own command)
             [sys.executable, "-P", "-m", "logitrail.compare.cell", str(folder), "--with-parent"],
             stdin=subprocess.PIPE,
             stdout=log,

@@ -20,7 +20,8 @@ def settings(tune: Mapping[str, Sequence[Any]], *, trials: int, seed: int) -> li
     """
     sizes = [len(values) for values in tune.values()]
     count = math.prod(sizes)
-    drawn = range(count) if count <= trials else random.Random(seed).sample(range(count), trials)  # noqa: S311
+    draw = random.Random(seed)  # noqa: S311 (of settings, not of secrets)
+    drawn = range(count) if count <= trials else draw.sample(range(count), trials)
     found = []
     for number in drawn:
         setting: Overrides = {}
