@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -62,6 +64,14 @@ def tiny_llama(tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, **config: o
         **config,
     }
     return LlamaForCausalLM(LlamaConfig(**settings))
+
+
+def save_tiny(folder: Path, *, seed: int = 0) -> Path:
+    """`tiny_llama` and its tokenizer in `folder`, as `save_pretrained` leaves them."""
+    tokenizer = tiny_tokenizer()
+    tiny_llama(tokenizer, seed=seed).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def chat_rows(count: int = 12) -> list[dict[str, object]]:

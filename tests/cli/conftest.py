@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from logitrail.cli import main
-from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.tiny import save_tiny
 
 
 @dataclass
@@ -26,11 +26,25 @@ class Result:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = tiny_tokenizer()
-    tiny_llama(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_tiny(tmp_path_factory.mktemp("model"))
+
+
+def put(content: dict, changes: dict) -> None:
+    """`a__b=3` sets `content["a"]["b"]`, in place; None removes a key."""
+    for dotted, value in changes.items():
+        *parents, last = dotted.split("__")
+        section = content
+        for key in parents:
+            section = section.setdefault(key, {})
+        if value is None:
+            section.pop(last, None)
+        else:
+            section[last] = value
+
+
+def summary(project, *parts):
+    """Of the run, or of a stage in its folder."""
+    return json.loads((project.folder.joinpath("out", *parts) / "summary.json").read_text())
 
 
 def write_jsonl(path: Path, rows: list[dict]) -> Path:
@@ -77,15 +91,7 @@ def project(tmp_path, model_folder):
 
     def write(**changes):
         content = json.loads(json.dumps(recipe))
-        for dotted, value in changes.items():
-            *parents, last = dotted.split("__")
-            section = content
-            for key in parents:
-                section = section.setdefault(key, {})
-            if value is None:
-                section.pop(last, None)
-            else:
-                section[last] = value
+        put(content, changes)
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         return path
 

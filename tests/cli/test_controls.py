@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cli.conftest import write_jsonl
+from tests.cli.conftest import summary, write_jsonl
 from tests.tiny import tiny_tokenizer
 
 
@@ -67,8 +67,8 @@ def test_a_control_over_further_seeds_is_drawn_once(project, logitrail):
         tokens={"top_k": 4, "control": "random"}, methods=["str"], training__max_steps=2, gate={"repeat_seeds": [1, 2]}
     )
     assert logitrail("run", recipe).code == 0
-    read = lambda *parts: json.loads((project.folder.joinpath("out", *parts) / "tokens/summary.json").read_text())  # noqa: E731
-    assert read()["hash"] == read("repeats", "seed-1")["hash"] == read("repeats", "seed-2")["hash"]
+    first, *others = (summary(project, place, "tokens")["hash"] for place in ("", "repeats/seed-1", "repeats/seed-2"))
+    assert others == [first, first]
 
 
 def test_a_top_k_beyond_what_there_is_uses_what_there_is(project, logitrail):

@@ -8,31 +8,30 @@ import pytest
 
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import load_model
-from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.cli.conftest import summary
+from tests.tiny import save_tiny, tiny_tokenizer
 
 
 @pytest.fixture
 def original(tmp_path):
-    folder = tmp_path / "original"
-    tokenizer = tiny_tokenizer()
-    tiny_llama(tokenizer, seed=5).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_tiny(tmp_path / "original", seed=5)
 
 
 def test_another_reference(project, logitrail, original):
-    read = lambda *parts: json.loads((project.folder.joinpath("out", *parts) / "summary.json").read_text())  # noqa: E731
     assert logitrail("run", project.write(methods=["str"])).code == 0
-    first = read("train/str")
+    first = summary(project, "train/str")
     recipe = project.write(methods=["str"], reference={"path": "original"})
     assert logitrail("run", recipe).code == 0
-    assert read("cache")["identity"]["reference"] == weights_fingerprint(load_model(str(original)).model)
-    assert read("train/str")["key"] != first["key"]
-    assert read("train/str")["weights"] != first["weights"]
+    assert summary(project, "cache")["identity"]["reference"] == weights_fingerprint(load_model(str(original)).model)
+    assert summary(project, "train/str")["key"] != first["key"]
+    assert summary(project, "train/str")["weights"] != first["weights"]
     both = project.write(methods=["str"], reference={"path": "original", "with_start": True})
     assert logitrail("run", both).code == 0
     start = weights_fingerprint(load_model(project.content["model"]["path"]).model)
-    assert read("cache")["identity"]["reference"] == f"{weights_fingerprint(load_model(str(original)).model)}+{start}"
+    assert (
+        summary(project, "cache")["identity"]["reference"]
+        == f"{weights_fingerprint(load_model(str(original)).model)}+{start}"
+    )
     found = {one["subject"]: one["text"] for one in json.loads(logitrail("doctor", both, "--json").out)}
     assert "2 held" in found["reference"]
 

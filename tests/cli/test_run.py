@@ -13,11 +13,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tests.cli.conftest import write_jsonl
-
-
-def summary(project, *parts):
-    return json.loads((project.folder.joinpath("out", *parts) / "summary.json").read_text())
+from tests.cli.conftest import summary, write_jsonl
 
 
 def test_run_then_skip_then_change(project, logitrail):

@@ -13,7 +13,7 @@ from logitrail.methods import METHODS
 from logitrail.models.chat import as_messages
 from logitrail.models.generation import generate
 from logitrail.models.loading import load_model
-from tests.cli.conftest import write_jsonl
+from tests.cli.conftest import summary, write_jsonl
 from tests.tiny import TEMPLATE
 
 SYSTEM = "set the box to seven"
@@ -66,17 +66,16 @@ def test_mined_prompts_and_probes_too(project, logitrail, monkeypatch):
 def test_a_methods_own_text_stands_at_inference_only(project, logitrail, monkeypatch):
     recipe = project.write(methods=["sft"], data__system=SYSTEM, eval__task_metric="loss")
     assert logitrail("run", recipe).code == 0
-    read = lambda place: json.loads((project.folder / "out" / place / "summary.json").read_text())  # noqa: E731
-    trained, before = read("train/sft"), read("eval/sft")
+    trained, before = summary(project, "train/sft"), summary(project, "eval/sft")
     plain = METHODS["sft"]
     monkeypatch.setitem(METHODS, "sft", replace(plain, system=lambda options: "refuse what hurts"))
     assert logitrail("run", recipe).code == 0
-    after = read("eval/sft")
+    after = summary(project, "eval/sft")
     assert after["system"] == f"{SYSTEM}\n\nrefuse what hurts"
-    assert before["system"] == SYSTEM == read("eval/base")["system"]
+    assert before["system"] == SYSTEM == summary(project, "eval/base")["system"]
     assert after["key"] != before["key"]
     assert after["task_loss"]["value"] != before["task_loss"]["value"]
-    assert read("train/sft")["key"] == trained["key"]
+    assert summary(project, "train/sft")["key"] == trained["key"]
 
 
 @pytest.mark.parametrize(

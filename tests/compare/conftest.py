@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from logitrail.demo import DATA, ORGANISM
-from tests.cli.conftest import logitrail  # noqa: F401 (a fixture)
+from tests.cli.conftest import logitrail, put  # noqa: F401 (a fixture)
 
 
 def content() -> dict[str, Any]:
@@ -62,15 +62,7 @@ def write(folder: Path, **changes: Any) -> Path:
     (folder / "task_test.jsonl").write_text("".join(lines[:40]), encoding="utf-8")
     (folder / "task_dev.jsonl").write_text("".join(lines[40:80]), encoding="utf-8")
     made = copy.deepcopy(content())
-    for dotted, value in changes.items():
-        *parents, last = dotted.split("__")
-        section = made
-        for key in parents:
-            section = section.setdefault(key, {})
-        if value is None:
-            section.pop(last, None)
-        else:
-            section[last] = value
+    put(made, changes)
     path = folder / "matrix.yaml"
     path.write_text(yaml.safe_dump(made), encoding="utf-8")
     return path

@@ -12,16 +12,12 @@ import sys
 import pytest
 
 from tests.docs.pages import ROOT, blocks
-from tests.tiny import tiny_llama, tiny_tokenizer
+from tests.tiny import save_tiny
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = tiny_tokenizer()
-    tiny_llama(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,7 @@ from logitrail.methods.constrained import Options, betas_at, constrained_loss
 
 
 def one(policy: float, reference: float, beta: float) -> torch.Tensor:
-    as_tensor = lambda x: torch.tensor([x], dtype=torch.float64)  # noqa: E731
-    return constrained_loss(as_tensor(policy), as_tensor(reference), as_tensor(beta))
+    return constrained_loss(*(torch.tensor([value], dtype=torch.float64) for value in (policy, reference, beta)))
 
 
 def test_a_case_by_hand():

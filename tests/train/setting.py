@@ -69,6 +69,16 @@ def str_trainer(
     )
 
 
+def move(trainer: STRTrainer) -> None:
+    """Away from the reference: noise on every weight that is trained, the same at every call; then ready to train."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    trainer.model.train()
+
+
 def weights(trainer: STRTrainer) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
 

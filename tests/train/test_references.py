@@ -25,7 +25,10 @@ def another(tokenizer, seed=7):
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 3))
 def test_the_mean_reference_has_the_gradient_of_the_mean_penalty(anchor, seed, count):
     generator = torch.Generator().manual_seed(seed)
-    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
     policy, lse = draw(4, 5).requires_grad_(True), draw(4).requires_grad_(True)
     given = [(draw(4, 5), draw(4)) for _ in range(count)]
 

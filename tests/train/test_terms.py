@@ -8,7 +8,7 @@ import torch
 from logitrail.errors import RecipeError
 from logitrail.methods import Companion
 from tests.tiny import tiny_llama
-from tests.train.setting import largest_difference, lora, str_trainer, weights
+from tests.train.setting import largest_difference, lora, move, str_trainer, weights
 
 
 class Squares:
@@ -38,12 +38,7 @@ def test_a_term_equals_two_naive_forwards(tokenizer, tokens, tmp_path, instead, 
     adapter = {"peft_config": lora(lora_dropout=0.0)} if with_lora else {}
     trainer = str_trainer(tokenizer, tokens, tmp_path, model=tiny_llama(tokenizer), terms=[term], **plain(), **adapter)
     start = tiny_llama(tokenizer)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in trainer.model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-    trainer.model.train()
+    move(trainer)
     batch = next(iter(trainer.get_train_dataloader()))
     trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=None).backward()
     ours = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}

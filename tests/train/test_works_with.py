@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from logitrail.losses import position_mask
 from tests.tiny import chat_rows, tiny_llama
-from tests.train.setting import HARMLESS, largest_difference, lora, str_trainer, uneven_rows, weights
+from tests.train.setting import HARMLESS, largest_difference, lora, move, str_trainer, uneven_rows, weights
 
 LAMBDA = 0.7
 
@@ -50,12 +50,7 @@ def moved_trainer(tokenizer, tokens, folder, *, model=None, **options):
         tokenizer, tokens, folder, model=model, probes=(),
         **{"str_weight": LAMBDA, "str_anchor": "logprob", "per_device_train_batch_size": 4, **options},
     )  # fmt: skip
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in trainer.model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-    trainer.model.train()
+    move(trainer)
     return trainer
 
 
