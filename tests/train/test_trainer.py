@@ -221,8 +221,9 @@ def test_drift_is_watched_on_prompts_that_are_not_anchored(tokenizer, tokens, tm
 
 
 @pytest.mark.parametrize(
-    ("harmful", "anchored", "count"), [(1, True, 1), (3, True, 3), (4, True, 1), (120, True, 30), (500, True, 32), (20, False, 20), (500, False, 32)]
-)  # fmt: skip
+    ("harmful", "anchored", "count"),
+    [(1, True, 1), (3, True, 3), (4, True, 1), (120, True, 30), (500, True, 32), (20, False, 20), (500, False, 32)],
+)
 def test_how_many_prompts_are_watched(harmful, anchored, count):
     assert watched(harmful, anchored=anchored) == count
 

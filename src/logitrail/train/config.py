@@ -14,9 +14,8 @@ from logitrail.losses.penalties import penalty
 from logitrail.reference.cache import DTYPES
 from logitrail.types import ReferenceKind
 
-
 DRIFT_BUDGET = 0.5
-"""Where `str_weight` is `auto` and no budget is named, in the anchor's unit: what docs/decisions/0012-the-default.md found."""
+"""Where `str_weight` is `auto` and no budget is named, in the anchor's unit; see docs/decisions/0012-the-default.md."""
 
 
 @dataclass
