@@ -66,7 +66,7 @@ class Place:
             if name.partition(".")[0] in _PACKAGES and name not in sys.modules:
                 try:
                     importlib.import_module(name)
-                except Exception:  # noqa: S112 (a module that cannot be imported alone is imported by who needs it)
+                except Exception:
                     continue
         gc.collect()
         gc.freeze()  # a fork's collector then leaves these pages alone, so that they stay shared

@@ -28,7 +28,9 @@ import select
 import signal
 import socket
 import struct
+import sys
 import time
+import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,6 +190,7 @@ def _child(work: Callable[[], int], door: socket.socket | None, scratch: Path) -
             descriptor = os.open(scratch / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(descriptor, number)
             os.close(descriptor)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
         if door is not None:
             listener = _install()
             socket.send_fds(door, [b"x"], [listener])
@@ -195,12 +198,8 @@ def _child(work: Callable[[], int], door: socket.socket | None, scratch: Path) -
             door.close()
         code = work()
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
-        import sys
-
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
@@ -340,7 +339,7 @@ class _Supervisor:
     def _boundary(self, thread: int, call: str, arguments: list[int]) -> Boundary | None:
         paths = [self._path(thread, where, arguments) for where in _ARGUMENTS[call]]
         inside = [path for path in paths if path == self._folder or path.startswith(self._folder + "/")]
-        if not inside:
+        if not inside or (call in ("mkdir", "mkdirat") and os.path.exists(paths[0])):  # which changes nothing
             return None
         creates, size = False, 0
         if call in ("open", "openat", "openat2", "creat"):

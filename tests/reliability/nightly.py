@@ -52,7 +52,7 @@ def chosen(boundaries: list[Boundary], kinds: tuple[str, ...], count: int, seed:
 
 
 def shares(sizes: dict[str, int], total: int) -> dict[str, int]:
-    """`total` dealt out over scenarios by the square root of their boundaries: small ones are done whole, large ones in part."""
+    """`total` dealt out by the square root of the boundaries: small scenarios are done whole, large ones in part."""
     roots = {name: size**0.5 for name, size in sizes.items()}
     return {name: round(total * root / sum(roots.values())) + 1 for name, root in roots.items()}
 
