@@ -1,7 +1,7 @@
 """Files that stages leave for one another: written whole or not at all, hashed, and read with a clear error.
 
 A file appears under its final name only when its last byte is on disk: it is written under a temporary name in the
-same folder, flushed, and renamed, which POSIX makes atomic.
+same folder, flushed, and renamed, which POSIX makes atomic; the folder is flushed after it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -83,6 +84,29 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def sync(path: Path) -> None:
+    """Put a file's bytes, or a folder's names, onto the disk, so that they outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not every network's folders can
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` for a folder and all that is in it."""
+    for path in folder.rglob("*"):
+        sync(path)
+    sync(folder)
+
+
+TEMPORARY = re.compile(r"\..+\.(?:[a-z0-9_]{8}\.)?tmp")
+"""Names that are not final, of files (`write_bytes`) and folders: what a killed process leaves may be deleted."""
+
+
 def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write `data` to `path` atomically; `private` keeps it readable by its owner only (answers, prompts)."""
     with storage_errors(path):
@@ -95,6 +119,7 @@ def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
                 os.fsync(stream.fileno())
             os.chmod(temporary, 0o600 if private else 0o644)
             os.replace(temporary, path)
+            sync(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
