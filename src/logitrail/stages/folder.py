@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from logitrail import __version__
-from logitrail.artifacts import make_folder, read_json, storage_errors, write_json
+from logitrail.artifacts import TEMPORARY, make_folder, read_json, storage_errors, sync, sync_tree, write_json
 from logitrail.errors import ArtifactError, BusyError, StorageError
 from logitrail.types import SCHEMA_VERSION
 
+_LOCK = ".lock"
 _MARKER = "stage.json"
 SUMMARY = "summary.json"
 
@@ -40,8 +41,8 @@ def only_writer(folder: Path) -> Iterator[None]:
         BusyError: another logitrail writes there.
     """
     make_folder(folder)
-    with storage_errors(folder / ".lock"):
-        stream = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (held for the block)
+    with storage_errors(folder / _LOCK):
+        stream = open(folder / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (held for the block)
     try:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,12 +53,27 @@ def only_writer(folder: Path) -> Iterator[None]:
                 f"another logitrail (process {owner}) is working in {folder}; wait for it, stop it, "
                 "or give this run another folder"
             ) from None
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
+        with storage_errors(folder / _LOCK):
+            stream.truncate(0)
+            stream.write(str(os.getpid()))
+            stream.flush()
+        with storage_errors(folder):
+            _remove_cut_short(folder)
         yield
     finally:
         stream.close()
+
+
+def _remove_cut_short(folder: Path) -> None:
+    """Remove files and folders that never came to their final names; a folder below with a lock looks after itself."""
+    for path in list(folder.iterdir()):
+        if TEMPORARY.fullmatch(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        elif path.is_dir() and not path.is_symlink() and not (path / _LOCK).exists():
+            _remove_cut_short(path)
 
 
 def finished(folder: Path, key: str) -> dict[str, Any] | None:
