@@ -37,6 +37,8 @@ def versions() -> dict[str, str]:
 def only_writer(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock dies with it, however it dies.
 
+    What a killed process was writing there is removed first.
+
     Raises:
         BusyError: another logitrail writes there.
     """
@@ -132,8 +134,7 @@ def run_stage(
                 f"{folder} holds files that no logitrail stage put there; move them or choose another `out`"
             )
         if read_json(marker).get("key") != key:
-            with storage_errors(folder):
-                shutil.rmtree(folder)
+            _empty(folder, marker, stage)
     write_json(marker, {"stage": stage, "key": key})
     start = time.perf_counter()
     content = work()
@@ -151,18 +152,42 @@ def run_stage(
     return summary, True
 
 
+def _empty(folder: Path, marker: Path, stage: str) -> None:
+    """Remove what a stage of another key left; a kill in the middle leaves neither foreign files nor half a result."""
+    write_json(marker, {"stage": stage, "key": None})  # from here on it is no stage's result
+    with storage_errors(folder):
+        (folder / SUMMARY).unlink(missing_ok=True)
+        for path in list(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != marker:
+                path.unlink()
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that is of no more use; a kill in the middle leaves nothing under its name."""
+    temporary = folder.with_name(f".{folder.name}.old.tmp")
+    with storage_errors(folder):
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        if folder.exists():
+            os.replace(folder, temporary)
+            shutil.rmtree(temporary)
+
+
 @contextlib.contextmanager
 def published(final: Path) -> Iterator[Path]:
     """A temporary folder beside `final` that takes its name when the block ends well, and goes when it does not."""
     temporary = final.with_name(f".{final.name}.tmp")
-    with storage_errors(final):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
     try:
-        yield temporary
         with storage_errors(final):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            sync_tree(temporary)
             if final.exists():
                 shutil.rmtree(final)
             os.replace(temporary, final)
+            sync(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
