@@ -16,7 +16,7 @@ from safetensors import safe_open
 from logitrail.train.trainer import STATE_FILE
 
 State = dict[str, tuple[int, str]]
-_OWN_LIFE = (".lock", "log.txt")
+_OWN_LIFE = (".lock", ".building.lock", "log.txt")
 """Files that say which process was there: their content is no result."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import os
 import platform
@@ -15,7 +14,8 @@ from typing import Any
 
 from logitrail import __version__
 from logitrail.artifacts import TEMPORARY, make_folder, read_json, storage_errors, sync, sync_tree, write_json
-from logitrail.errors import ArtifactError, BusyError, StorageError
+from logitrail.errors import ArtifactError, StorageError
+from logitrail.locks import held
 from logitrail.types import SCHEMA_VERSION
 
 _LOCK = ".lock"
@@ -43,27 +43,10 @@ def only_writer(folder: Path) -> Iterator[None]:
         BusyError: another logitrail writes there.
     """
     make_folder(folder)
-    with storage_errors(folder / _LOCK):
-        stream = open(folder / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (held for the block)
-    try:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            stream.seek(0)
-            owner = stream.read().strip() or "unknown"
-            raise BusyError(
-                f"another logitrail (process {owner}) is working in {folder}; wait for it, stop it, "
-                "or give this run another folder"
-            ) from None
-        with storage_errors(folder / _LOCK):
-            stream.truncate(0)
-            stream.write(str(os.getpid()))
-            stream.flush()
+    with held(folder / _LOCK):
         with storage_errors(folder):
             _remove_cut_short(folder)
         yield
-    finally:
-        stream.close()
 
 
 def _remove_cut_short(folder: Path) -> None:
