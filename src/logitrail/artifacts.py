@@ -1,7 +1,7 @@
 """Files that stages leave for one another: written whole or not at all, hashed, and read with a clear error.
 
 A file appears under its final name only when its last byte is on disk: it is written under a temporary name in the
-same folder, flushed, and renamed, which POSIX makes atomic.
+same folder, flushed, and renamed, which POSIX makes atomic; the folder is flushed after it.
 """
 
 from __future__ import annotations
@@ -12,30 +12,68 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from logitrail.errors import ArtifactError, DataError, StorageError
+from logitrail.errors import ArtifactError, DataError, LogitrailError, StorageError
+
+_DISK = {
+    errno.ENOSPC: "no space is left on that disk; free some or choose another folder",
+    errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EIO: "the disk, or the network to it, failed (Input/output error); check it, then run the same command again",
+}
+"""What a disk says, whichever library wrote to it."""
+
+_REFUSED = {
+    errno.EACCES: "permission denied; choose a folder that you may write to",
+    errno.EPERM: "permission denied; choose a folder that you may write to",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
+    errno.EEXIST: "a file of that name stands where a folder is needed; move it or choose another folder",
+    errno.EISDIR: "that is a folder; name a file",
+}
+
+_TORCH_SAVE = ("pytorchstreamwriter failed", "unexpected pos ", "iostream error")
+"""What torch.save says of a write that failed; the operating system's own words are lost in it."""
+
+
+def disk_trouble(error: BaseException) -> str | None:
+    """What the disk said and what to do, where `error` is a disk's; None where it is not.
+
+    torch and safetensors pass the operating system's error on as text in exceptions of their own.
+    """
+    if isinstance(error, OSError):
+        return _DISK.get(error.errno or 0)
+    text = str(error).lower()
+    for number, advice in _DISK.items():
+        if os.strerror(number).lower() in text or f"os error {number})" in text:
+            return advice
+    if any(words in text for words in _TORCH_SAVE):
+        return (
+            "the disk took only a part of a file: no space is left on it, or it failed; free some space or check it, then "
+            "run the same command again"
+        )
+    return None
 
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write `path` into one line that says what to do."""
+    """Turn a refusal to write `path` into one line that says what to do."""
     try:
         yield
     except OSError as error:
-        advice = {
-            errno.ENOSPC: "no space is left on that disk; free some or choose another folder",
-            errno.EDQUOT: "your disk quota is used up; free some space or choose another folder",
-            errno.EACCES: "permission denied; choose a folder that you may write to",
-            errno.EPERM: "permission denied; choose a folder that you may write to",
-            errno.EROFS: "the file system is read-only; choose another folder",
-            errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
-            errno.EEXIST: "a file of that name stands where a folder is needed; move it or choose another folder",
-            errno.EISDIR: "that is a folder; name a file",
-        }.get(error.errno or 0, error.strerror or str(error))
+        said = f"{error.strerror or error}; check the disk and the folder, then run the same command again"
+        advice = disk_trouble(error) or _REFUSED.get(error.errno or 0, said)
+        raise StorageError(f"cannot write {path}: {advice}") from error
+    except LogitrailError:
+        raise  # it says what to do by itself
+    except Exception as error:
+        advice = disk_trouble(error)
+        if advice is None:
+            raise
         raise StorageError(f"cannot write {path}: {advice}") from error
 
 
@@ -44,6 +82,29 @@ def make_folder(path: Path) -> Path:
     with storage_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def sync(path: Path) -> None:
+    """Put a file's bytes, or a folder's names, onto the disk, so that they outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not every network's folders can
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` for a folder and all that is in it."""
+    for path in folder.rglob("*"):
+        sync(path)
+    sync(folder)
+
+
+TEMPORARY = re.compile(r"\..+\.(?:[a-z0-9_]{8}\.)?tmp")
+"""Names that are not final, of files (`write_bytes`) and folders: what a killed process leaves may be deleted."""
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
@@ -58,6 +119,7 @@ def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
                 os.fsync(stream.fileno())
             os.chmod(temporary, 0o600 if private else 0o644)
             os.replace(temporary, path)
+            sync(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)

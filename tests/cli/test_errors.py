@@ -159,7 +159,7 @@ def test_no_disk_space(project, logitrail, monkeypatch):
 
     def full(descriptor):
         written.append(descriptor)
-        if len(written) == 2:  # stage.json is the first
+        if len(written) == 3:  # stage.json and its folder are the first
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(descriptor)
 

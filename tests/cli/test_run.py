@@ -82,6 +82,16 @@ def test_each_stage_by_its_command(project, logitrail):
     assert report["report"].endswith("report.html")
 
 
+def test_the_other_stages_go_on_behind_train(project, logitrail):
+    """`train` builds the cache that it needs as the stage does, so that `cache` and `report` know it."""
+    recipe = project.write(methods=["str"], training__max_steps=2)
+    assert logitrail("train", recipe).code == 0
+    for command in ("cache", "eval", "report"):
+        after = logitrail(command, recipe)
+        assert after.code == 0, after.err
+        assert "reference cache" not in after.err
+
+
 def test_full_fine_tuning_and_a_frozen_reference(project, logitrail):
     recipe = project.write(lora=False, training__str_reference="frozen", methods=["str"])
     result = logitrail("run", recipe)

@@ -40,4 +40,5 @@ def build(folder, content, identity=IDENTITY, **more):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """Every file but the lock, which says who built."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != ".building.lock"}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
 
-from logitrail.errors import LogitrailError
+from logitrail.artifacts import disk_trouble
+from logitrail.errors import LogitrailError, StorageError
 
 INTERRUPTED, TERMINATED, BUG = 130, 143, 70
 TRACEBACK = "LOGITRAIL_TRACEBACK"
-# The last two are what torch.save says when a write comes up short.
-_DISK_FULL = ("no space left on device", "disk quota exceeded", "pytorchstreamwriter failed writing", "unexpected pos ")
 
 
 class _Terminated(BaseException):
@@ -49,11 +47,10 @@ def guarded(work: Callable[[], int]) -> int:
         if os.environ.get(TRACEBACK):
             raise  # a programmer asked to see it
         text = " ".join(str(error).split())
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or any(words in text.lower() for words in _DISK_FULL):
-            return _say(
-                "no space is left on the disk; free some or choose another `out`, and run the same command again", 2
-            )
+        trouble = disk_trouble(error)
+        if trouble is not None:
+            name = getattr(error, "filename", None)
+            return _say(f"cannot write{f' {name}' if name else ''}: {trouble}", StorageError.exit_code)
         if "out of memory" in text.lower():
             return _say("out of memory on the device; lower the batch size or max_length, or train with `lora`", 2)
         return _say(

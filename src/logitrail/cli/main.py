@@ -202,11 +202,14 @@ def train(recipe: RecipePath, method: MethodName = None, json: Json = False) -> 
     from logitrail.cli.show import as_json, number, table
     from logitrail.stages.folder import only_writer
     from logitrail.stages.tokens import tokens as find
+    from logitrail.stages.train import cache as build
     from logitrail.stages.train import train as fit
 
     with only_writer(context.out):
         names = _methods(context, method)
         find(context)
+        # As a stage of its own: what the trainer would build there itself no later command would know.
+        build(context)
         summaries = {name: fit(context, name) for name in names}
     if json:
         as_json(summaries)

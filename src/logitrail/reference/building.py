@@ -7,7 +7,9 @@ several processes each compute their share of the shards and the result is the s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from logitrail.artifacts import make_folder, read_json, sha256_of_json, storage_errors, write_bytes, write_json
 from logitrail.errors import AnchorReferenceError, ArtifactError, NumericalError
+from logitrail.locks import held
 from logitrail.reference.blocks import BLOCK_BYTES, CheckedArray, encode
 from logitrail.reference.cache import DTYPES, FORMAT_VERSION, MANIFEST, ROWS_FILE, CacheIdentity
 from logitrail.reference.provider import ReferenceColumns
@@ -27,6 +30,8 @@ from logitrail.reference.provider import ReferenceColumns
 _SHARDS = 128
 _POSITIONS_A_SHARD = 4096
 _BYTES_A_SHARD = 1 << 26
+_LOG = logging.getLogger(__name__)
+_LOCK = ".building.lock"
 _STARTED = "building.json"
 """Written first: what is being built, so that an interrupted build knows its own shards."""
 
@@ -101,7 +106,8 @@ def build_cache(
     """Compute and write every shard that is not there yet, then the manifest: an interrupted build continues.
 
     The files' bytes depend on the arguments alone, not on interruptions or on the number of parts, as long as `columns_of`
-    gives the same numbers for the same batch.
+    gives the same numbers for the same batch. Where another process builds in that folder, its end is waited for; what is
+    then there is not computed again.
 
     Args:
         counts: how many positions each row has.
@@ -126,30 +132,36 @@ def build_cache(
         raise ValueError(f"part is {part}: the index must be below the count, and several parts need `wait`")
     meet = wait or (lambda: None)
     layout = _lay_out(counts, lengths, columns + identity.logsumexp, DTYPES[identity.dtype])
-    try:
-        if index == 0:
-            _start(folder, identity, layout)
-            if on_rows is not None:
-                on_rows(int((layout.counts == 0).sum()))
-    finally:
+    with contextlib.ExitStack() as stack:
+        try:
+            if index == 0:
+                make_folder(folder)
+                stack.enter_context(held(folder / _LOCK, wait=lambda owner: _waits(folder, owner)))
+                _start(folder, identity, layout)
+                if on_rows is not None:
+                    on_rows(int((layout.counts == 0).sum()))
+        finally:
+            meet()
+        if index != 0:
+            identity.require(read_json(folder / _STARTED)["identity"], folder)
+        for shard in layout.shards[index::parts]:
+            if _whole(layout.array(folder, shard)):
+                if on_rows is not None:
+                    on_rows(len(shard.rows))
+            else:
+                values = _compute(shard, layout, columns_of, batch_size, on_rows)
+                write_bytes(folder / shard.file, encode("columns", values))
         meet()
-    if index != 0:
-        identity.require(read_json(folder / _STARTED)["identity"], folder)
-    for shard in layout.shards[index::parts]:
-        if _whole(layout.array(folder, shard)):
-            if on_rows is not None:
-                on_rows(len(shard.rows))
-        else:
-            values = _compute(shard, layout, columns_of, batch_size, on_rows)
-            write_bytes(folder / shard.file, encode("columns", values))
-    meet()
-    if index == 0:
-        _finish(folder, identity, layout)
-    meet()
+        if index == 0:
+            _finish(folder, identity, layout)
+        meet()
+
+
+def _waits(folder: Path, owner: str) -> None:
+    _LOG.warning("another logitrail (%s) builds the reference cache in %s; waiting for it", owner, folder)
 
 
 def _start(folder: Path, identity: CacheIdentity, layout: _Layout) -> None:
-    make_folder(folder)
     path = folder / _STARTED
     started = read_json(path) if path.exists() else {"identity": asdict(identity)}
     identity.require(started["identity"], folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import os
 import platform
@@ -14,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from logitrail import __version__
-from logitrail.artifacts import make_folder, read_json, storage_errors, write_json
-from logitrail.errors import ArtifactError, BusyError, StorageError
+from logitrail.artifacts import TEMPORARY, make_folder, read_json, storage_errors, sync, sync_tree, write_json
+from logitrail.errors import ArtifactError, StorageError
+from logitrail.locks import held
 from logitrail.types import SCHEMA_VERSION
 
+_LOCK = ".lock"
 _MARKER = "stage.json"
 SUMMARY = "summary.json"
 
@@ -36,28 +37,28 @@ def versions() -> dict[str, str]:
 def only_writer(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock dies with it, however it dies.
 
+    What a killed process was writing there is removed first.
+
     Raises:
         BusyError: another logitrail writes there.
     """
     make_folder(folder)
-    with storage_errors(folder / ".lock"):
-        stream = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (held for the block)
-    try:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            stream.seek(0)
-            owner = stream.read().strip() or "unknown"
-            raise BusyError(
-                f"another logitrail (process {owner}) is working in {folder}; wait for it, stop it, "
-                "or give this run another folder"
-            ) from None
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
+    with held(folder / _LOCK):
+        with storage_errors(folder):
+            _remove_cut_short(folder)
         yield
-    finally:
-        stream.close()
+
+
+def _remove_cut_short(folder: Path) -> None:
+    """Remove files and folders that never came to their final names; a folder below with a lock looks after itself."""
+    for path in list(folder.iterdir()):
+        if TEMPORARY.fullmatch(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        elif path.is_dir() and not path.is_symlink() and not (path / _LOCK).exists():
+            _remove_cut_short(path)
 
 
 def finished(folder: Path, key: str) -> dict[str, Any] | None:
@@ -116,8 +117,7 @@ def run_stage(
                 f"{folder} holds files that no logitrail stage put there; move them or choose another `out`"
             )
         if read_json(marker).get("key") != key:
-            with storage_errors(folder):
-                shutil.rmtree(folder)
+            _empty(folder, marker, stage)
     write_json(marker, {"stage": stage, "key": key})
     start = time.perf_counter()
     content = work()
@@ -135,18 +135,42 @@ def run_stage(
     return summary, True
 
 
+def _empty(folder: Path, marker: Path, stage: str) -> None:
+    """Remove what a stage of another key left; a kill in the middle leaves neither foreign files nor half a result."""
+    write_json(marker, {"stage": stage, "key": None})  # from here on it is no stage's result
+    with storage_errors(folder):
+        (folder / SUMMARY).unlink(missing_ok=True)
+        for path in list(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != marker:
+                path.unlink()
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that is of no more use; a kill in the middle leaves nothing under its name."""
+    temporary = folder.with_name(f".{folder.name}.old.tmp")
+    with storage_errors(folder):
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        if folder.exists():
+            os.replace(folder, temporary)
+            shutil.rmtree(temporary)
+
+
 @contextlib.contextmanager
 def published(final: Path) -> Iterator[Path]:
     """A temporary folder beside `final` that takes its name when the block ends well, and goes when it does not."""
     temporary = final.with_name(f".{final.name}.tmp")
-    with storage_errors(final):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
     try:
-        yield temporary
         with storage_errors(final):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            sync_tree(temporary)
             if final.exists():
                 shutil.rmtree(final)
             os.replace(temporary, final)
+            sync(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

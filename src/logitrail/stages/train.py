@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,16 @@ from logitrail.methods import method, require_known_options
 from logitrail.methods.seam import Batches
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.stages.context import Context
-from logitrail.stages.folder import published, run_stage
+from logitrail.stages.folder import discard, published, run_stage
 from logitrail.stages.progress import Meter
 from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
-from logitrail.train.trainer import STATE_FILE
+from logitrail.train.trainer import STATE_FILE, by_step
 
+_CHECKPOINTS = "checkpoints"
 _LOGGED = ("loss", "ce", "str", "str_probe", "str_distance", "str_weight", "drift", "grad_norm", "learning_rate")
 
 
@@ -95,7 +95,7 @@ def method_config(
     require_known_options(context.recipe.method_options)
     return str_config(
         {**_options(context, name), **(more or {})},
-        output_dir=output_dir or context.out / "train" / name / "checkpoints",
+        output_dir=output_dir or context.out / "train" / name / _CHECKPOINTS,
         # Other rows have other reference columns.
         cache_dir=context.out / "train" / name / "cache" if method(name).changes_rows else context.out / "cache",
         seed=context.recipe.seed,
@@ -246,7 +246,7 @@ def cache(context: Context) -> dict[str, Any] | None:
         with context.progress.meter("reference cache", None) as meter:
             scratch = folder / "trainer"
             trainer = build_trainer(context, name, output_dir=scratch, on_cache_rows=meter.advance)
-            shutil.rmtree(scratch, ignore_errors=True)
+            discard(scratch)
         store = trainer.cache
         assert store is not None
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
@@ -313,7 +313,6 @@ def train(context: Context, name: str) -> dict[str, Any]:
         )
         with published(folder / "model") as place:
             trainer.save_model(str(place))
-        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
         last = history[-1] if history else {}
         return {
             "method": name,
@@ -332,14 +331,15 @@ def train(context: Context, name: str) -> dict[str, Any]:
     summary, _ = run_stage(
         folder, "train", train_key(context, name), work, seeds=context.seeds, outputs=("model", "log.jsonl")
     )
+    discard(folder / _CHECKPOINTS)  # behind the summary: until then a stop would throw the training away
     return summary
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; those cut short are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    found = by_step(folder)
     whole = [path for path in found if (path / STATE_FILE).exists()]
     for path in found:
         if path not in whole:
-            shutil.rmtree(path)
+            discard(path)
     return whole[-1] if whole else None

@@ -7,6 +7,7 @@ forward pass made: no second forward of the policy, no full logits.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
-from logitrail.artifacts import read_json, sha256_of_json, write_json
+from logitrail.artifacts import read_json, sha256_of_json, storage_errors, sync_tree, write_json
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_mask, position_penalty
 from logitrail.methods import Companion, Term, Training
@@ -67,6 +68,12 @@ if TYPE_CHECKING:
 _COMPANIONS_FILE = "companions.safetensors"
 STATE_FILE = "str_state.json"
 """Written last into a checkpoint: one without it was cut short."""
+
+
+def by_step(folder: Path) -> list[Path]:
+    """The checkpoints in a trainer's folder, whole or not, in the order of their steps."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def require_mean_reference(args: STRConfig) -> None:
@@ -623,7 +630,13 @@ class STRTrainer(SFTTrainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        # The Trainer would remove older checkpoints before this one is whole, and choose them by the times of their files,
+        # which a clock that is set back turns around.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()  # each process writes its own random state
         if self.args.should_save:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
@@ -639,7 +652,22 @@ class STRTrainer(SFTTrainer):
                 "str_weight": self.str_weight,
                 "num_tokens": self._total_train_tokens,
             }
+            with storage_errors(folder):
+                sync_tree(folder)  # a power cut must not empty what the last file vouches for
             write_json(folder / STATE_FILE, state)
+            self._remove_older(folder)
+
+    def _remove_older(self, current: Path) -> None:
+        """Keep `save_total_limit` checkpoints: this one, the best, and the furthest of the others."""
+        limit = self.args.save_total_limit
+        if limit is None or limit < 1:
+            return
+        kept = {current, Path(self.state.best_model_checkpoint or current)}
+        others = [path for path in by_step(current.parent) if path not in kept]
+        with storage_errors(current.parent):
+            for path in others[: max(0, len(others) + len(kept) - limit)]:
+                (path / STATE_FILE).unlink(missing_ok=True)  # first: from here on it is not whole
+                shutil.rmtree(path)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

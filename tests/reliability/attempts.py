@@ -1,0 +1,233 @@
+"""One interruption: the command in a fork, a fault at one boundary, a look at the folder, and the same command again.
+
+Every attempt is a fork of this process, which has imported everything and started no thread. The clock that only
+measures stands still in it, and so does the count of its memory, so that an unbroken run leaves the same bytes each time.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.reliability.faulty_files import Boundary, Fault, Outcome, run
+from tests.reliability.folders import State, differences, partial, state
+from tests.reliability.scenarios import Scenario, furnish
+
+CODES = {"kill": -9, "torn": -9, "power": -9, "term": 143, "int": 130}
+"""How the struck process ends."""
+
+_PACKAGES = ("logitrail", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "matplotlib", "safetensors")
+_PACKAGES += ("scipy", "numpy", "jinja2", "rich", "typer", "tokenizers", "pyarrow", "pandas", "yaml", "pydantic")
+
+
+@dataclass
+class Attempt:
+    """A fault, how the command ended, and what is wrong with that: nothing, if all is well."""
+
+    fault: Fault
+    boundary: Boundary | None
+    code: int | None
+    seconds: float
+    wrong: list[str] = field(default_factory=list)
+
+
+class Place:
+    """A furnished folder in which one scenario is interrupted again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.out = self.folder / "out"
+        self._scratch = self.folder / "printed"
+        if not self._scratch.exists():
+            self._scratch.mkdir(parents=True)
+            made = run(lambda: _furnish(self.folder), self.out, self._scratch, watched=False)
+            assert made.code == 0, made.err
+
+    def command(self, arguments: list[str], *, fault: Fault | None = None, watched: bool = True) -> Outcome:
+        """The command line in a fork."""
+        return run(
+            lambda: _main(arguments, self.folder, self._scratch / "modules"),
+            self.out,
+            self._scratch,
+            fault=fault,
+            watched=watched,
+        )
+
+    def warm_up(self) -> None:
+        """Import what the last command has imported, so that the next fork need not."""
+        gc.unfreeze()
+        for name in (self._scratch / "modules").read_text(encoding="utf-8").split():
+            if name.partition(".")[0] in _PACKAGES and name not in sys.modules:
+                try:
+                    importlib.import_module(name)
+                except Exception:
+                    continue
+        gc.collect()
+        gc.freeze()  # a fork's collector then leaves these pages alone, so that they stay shared
+
+
+@dataclass
+class Course:
+    """A scenario's unbroken run in a place: what it begins with, its boundaries, and what it ends with."""
+
+    scenario: Scenario
+    place: Place
+    begins: Path
+    boundaries: list[Boundary]
+    ends: State
+
+    @classmethod
+    def run(cls, scenario: Scenario, place: Place) -> Course:
+        """Run it twice: boundaries and end states of both must be the same, else nothing could be compared."""
+        begins = place.folder / "begins" / scenario.name
+        if not begins.exists():
+            shutil.rmtree(place.out, ignore_errors=True)
+            for command, file in scenario.before:
+                done = place.command([command, str(place.folder / file)], watched=False)
+                assert done.code in (0, 3), f"{scenario.name}: {command} before it ended with {done.code}: {done.err}"
+                place.warm_up()
+            place.out.mkdir(exist_ok=True)
+            shutil.copytree(place.out, begins)
+        course = cls(scenario, place, begins, [], {})
+        found = []
+        for _ in range(2):
+            course.begin()
+            done = place.command(scenario.arguments(place.folder))
+            assert done.code == scenario.code, f"{scenario.name} ended with {done.code}: {done.err}"
+            assert not (wrong := partial(place.out)), wrong
+            place.warm_up()
+            found.append((done.boundaries, course.now()))
+        assert not (differ := differences(found[0][1], found[1][1])), f"two unbroken runs differ: {differ}"
+        course.boundaries, course.ends = found[1]
+        return course
+
+    def now(self) -> State:
+        """The folder's state, in the terms in which this scenario's end states are the same."""
+        return state(self.place.out, keys=not self.scenario.keys_of_time)
+
+    def begin(self) -> None:
+        """Put the folder back to where the command begins."""
+        shutil.rmtree(self.place.out, ignore_errors=True)
+        shutil.copytree(self.begins, self.place.out)
+
+    def interrupt(self, fault: Fault, *, resume: bool = True) -> Attempt:
+        """Strike, look, and run the same command again, if `resume`."""
+        arguments = self.scenario.arguments(self.place.folder)
+        outcome = self.place.command(arguments, fault=fault)
+        attempt = Attempt(fault, outcome.struck, outcome.code, round(outcome.seconds, 2))
+        if outcome.struck is None:
+            attempt.wrong.append("never came to that boundary")
+        attempt.wrong += self._ended_wrongly(fault, outcome)
+        attempt.wrong += [f"partial after {fault.kind}: {one}" for one in partial(self.place.out)]
+        if resume:
+            attempt.wrong += self.resume()
+        return attempt
+
+    def resume(self) -> list[str]:
+        """Run the same command again, untouched: what is wrong with where it ends."""
+        again = self.place.command(self.scenario.arguments(self.place.folder), watched=False)
+        if again.code != self.scenario.code:
+            return [f"again ended with {again.code}: {again.err.strip()[-600:]}"]
+        return [f"end state: {one}" for one in differences(self.ends, self.now())]
+
+    def _ended_wrongly(self, fault: Fault, outcome: Outcome) -> list[str]:
+        if outcome.code is None:
+            return [f"did not end within the limit: {outcome.err.strip()[-300:]}"]
+        wrong = ["left a process behind"] if outcome.left_behind else []
+        right = {CODES[fault.kind]} if fault.kind in CODES else {2, self.scenario.code}
+        if fault.kind == "short":
+            right = {self.scenario.code}
+        if not outcome.by_child and fault.kind not in ("term", "int", "power"):
+            right |= {1, self.scenario.code}  # a cell's fault is told in the table, and by the code for it
+        if outcome.code not in right:
+            wrong.append(f"ended with {outcome.code}, not {sorted(right)}: {outcome.err.strip()[-300:]}")
+        elif outcome.code > 0 and outcome.code != self.scenario.code:
+            lines = outcome.error_lines
+            if len(lines) != 1:
+                wrong.append(f"{len(lines)} lines of error, not one: {outcome.err.strip()[-300:]}")
+            elif ";" not in lines[0]:
+                wrong.append(f"the error does not say what to do: {lines[0]}")
+            if "Traceback" in outcome.err:
+                wrong.append(f"a traceback: {outcome.err.strip()[-600:]}")
+        return wrong
+
+
+def _furnish(folder: Path) -> int:
+    furnish(folder)
+    return 0
+
+
+def _main(arguments: list[str], folder: Path, modules: Path) -> int:
+    """The command line with a still clock, in a fork."""
+    import os
+
+    os.chdir(folder)
+    from logitrail.cli import main
+    from logitrail.train import cost
+
+    time.perf_counter = lambda: 0.0  # type: ignore[assignment]
+    cost.peak_resident_bytes = lambda: 0  # type: ignore[assignment]
+    cost.StepCost.seconds_per_step = 0.0  # type: ignore[assignment] (of a resumed training it is of fewer steps)
+    _cells_as_forks()
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        if not modules.exists() or arguments[0] != "cell":
+            modules.write_text("\n".join(sys.modules), encoding="utf-8")
+    return 0
+
+
+def _cells_as_forks() -> None:
+    """A comparison's cells as forks of the command's process: a new interpreter would load everything again."""
+    from logitrail.compare import engines
+
+    engines.launch = _launch  # type: ignore[assignment]
+
+
+def _launch(folder: Path, environment: Any) -> Any:
+    import os
+    import subprocess
+
+    from logitrail.compare import cell
+    from logitrail.compare.process import LOG
+
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setsid()
+            os.dup2(reading, 0)
+            os.close(reading)
+            os.close(writing)
+            log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.close(log)
+            import signal
+
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            code = cell.main([str(folder), "--with-parent"])
+            sys.stdout.flush()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(reading)
+    process = subprocess.Popen.__new__(subprocess.Popen)
+    process.args, process.pid, process.returncode = [], pid, None
+    process.stdin, process.stdout, process.stderr = os.fdopen(writing, "wb"), None, None
+    process._child_created, process._waitpid_lock = True, __import__("threading").Lock()
+    process._input, process._communication_started = None, False
+    process._closed_child_pipe_fds = True
+    return process

@@ -1,0 +1,143 @@
+"""Interrupt every command at hundreds of its boundaries and count what it survives.
+
+    python -m tests.reliability.nightly FOLDER [--kills 500] [--faults 250] [--only SCENARIO ...]
+
+Results go to FOLDER/attempts.jsonl one by one, so that the same command goes on after a stop; at the end the counts go to
+benchmarks/reliability/results-crashes.json, and a fault that was not survived makes the exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from logitrail.artifacts import write_json
+from logitrail.stages.folder import versions
+from tests.reliability.attempts import Course, Place
+from tests.reliability.faulty_files import Boundary, Fault, why_not
+from tests.reliability.scenarios import SCENARIOS
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "reliability" / "results-crashes.json"
+KILLS = ("kill", "torn", "power")
+"""SIGKILL; the others are survived by the process, or end it in good order."""
+
+_OTHERS = ("term", "int", "full", "io", "denied", "short")
+
+
+def chosen(boundaries: list[Boundary], kinds: tuple[str, ...], count: int, seed: str) -> list[Fault]:
+    """So many faults: each boundary once, in random order, then once more, with a kind that it can meet."""
+    order = random.Random(seed)
+    left = {number: [kind for kind in kinds if kind in b.faults()] for number, b in enumerate(boundaries)}
+    taken: list[Fault] = []
+    while left and len(taken) < count:
+        numbers = list(left)
+        order.shuffle(numbers)
+        for number in numbers[: count - len(taken)]:
+            kind = order.choice(left[number]) if left[number] else None
+            if kind is not None:
+                taken.append(Fault(kind, number))
+                left[number].remove(kind)
+        left = {number: kinds for number, kinds in left.items() if kinds}
+    return taken
+
+
+def shares(sizes: dict[str, int], total: int) -> dict[str, int]:
+    """`total` dealt out by the square root of the boundaries: small scenarios are done whole, large ones in part."""
+    roots = {name: size**0.5 for name, size in sizes.items()}
+    return {name: round(total * root / sum(roots.values())) + 1 for name, root in roots.items()}
+
+
+def counted(courses: Iterable[Course], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is published: by scenario and by kind, tried and survived."""
+    by_scenario = {}
+    for course in courses:
+        mine = [row for row in rows if row["scenario"] == course.scenario.name]
+        tried = Counter(row["kind"] for row in mine)
+        survived = Counter(row["kind"] for row in mine if not row["wrong"])
+        by_scenario[course.scenario.name] = {
+            "boundaries": len(course.boundaries),
+            "boundaries_struck": len({row["at"] for row in mine}),
+            "calls": dict(sorted(Counter(boundary.call for boundary in course.boundaries).items())),
+            "tried": dict(sorted(tried.items())),
+            "survived": dict(sorted(survived.items())),
+        }
+    kills = [row for row in rows if row["kind"] in KILLS]
+    others = [row for row in rows if row["kind"] not in KILLS]
+    return {
+        "kills": {"tried": len(kills), "survived": sum(not row["wrong"] for row in kills)},
+        "faults": {"tried": len(others), "survived": sum(not row["wrong"] for row in others)},
+        "slowest_end_s": max((row["seconds"] for row in others), default=None),
+        "scenarios": by_scenario,
+        "failed": [row for row in rows if row["wrong"]],
+        "machine": platform.platform(),
+        "versions": versions(),
+    }
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--faults", type=int, default=250)
+    parser.add_argument("--only", nargs="*", choices=list(SCENARIOS), default=list(SCENARIOS))
+    parser.add_argument("--seed", default="0")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    if (reason := why_not()) is not None:
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    log = arguments.folder / "attempts.jsonl"
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    place = Place(arguments.folder / "place")
+    courses = [Course.run(SCENARIOS[name], place) for name in arguments.only]
+    sizes = {course.scenario.name: len(course.boundaries) for course in courses}
+    print(f"boundaries: {sizes}, {sum(sizes.values())} in all", flush=True)
+    done = {(row["scenario"], row["kind"], row["at"]) for row in rows}
+    kills, faults = shares(sizes, arguments.kills), shares(sizes, arguments.faults)
+    for course in courses:
+        name = course.scenario.name
+        wanted = chosen(course.boundaries, KILLS, kills[name], f"kills {name} {arguments.seed}")
+        wanted += chosen(course.boundaries, _OTHERS, faults[name], f"faults {name} {arguments.seed}")
+        start = time.monotonic()
+        for fault in wanted:
+            if (name, fault.kind, fault.at) in done:
+                continue
+            course.begin()
+            attempt = course.interrupt(fault)
+            struck = attempt.boundary
+            row = {
+                "scenario": name,
+                "kind": fault.kind,
+                "at": fault.at,
+                "call": None if struck is None else f"{struck.call} {' -> '.join(struck.paths)}",
+                "code": attempt.code,
+                "seconds": attempt.seconds,
+                "wrong": attempt.wrong,
+            }
+            rows.append(row)
+            with open(log, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+            if attempt.wrong:
+                print(f"{name} {fault.kind} at {fault.at}, {row['call']}: {attempt.wrong}", flush=True)
+        print(f"{name}: {len(wanted)} faults, {time.monotonic() - start:.0f} s", flush=True)
+    result = counted(courses, rows)
+    write_json(arguments.results, result)
+    print(f"kills {result['kills']}, other faults {result['faults']}: {arguments.results}")
+    return 1 if result["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

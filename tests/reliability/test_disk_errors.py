@@ -1,0 +1,62 @@
+"""A disk's refusal is one line with what to do, whichever library wrote: Python, torch's C++, safetensors' Rust."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from logitrail.artifacts import storage_errors, write_json
+from logitrail.cli.errors import guarded
+from logitrail.errors import StorageError
+from tests.reliability.faulty_files import Fault, run, why_not
+
+
+def _python(path):
+    path.write_bytes(b"x" * 100)
+
+
+def _torch(path):
+    torch.save({"x": torch.zeros(5000)}, path)
+
+
+def _safetensors(path):
+    save_file({"x": torch.zeros(5000)}, path)
+
+
+WRITERS = {"python": _python, "torch": _torch, "safetensors": _safetensors, "ours": lambda path: write_json(path, {})}
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@pytest.mark.parametrize("kind", ["full", "io", "denied"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_every_refused_call_is_one_line_with_code_2(tmp_path, writer, kind):
+    folder, scratch = tmp_path / "out", tmp_path / "printed"
+    folder.mkdir()
+    scratch.mkdir()
+
+    def work():
+        return guarded(lambda: WRITERS[writer](folder / "file") or 0)
+
+    whole = run(work, folder, scratch)
+    assert whole.code == 0
+    assert len(whole.boundaries) >= 2
+    for number, boundary in enumerate(whole.boundaries):
+        if kind in boundary.faults():
+            (folder / "file").unlink(missing_ok=True)
+            end = run(work, folder, scratch, fault=Fault(kind, number))
+            assert end.struck is not None
+            assert end.struck.call == boundary.call
+            assert end.code == 2, (boundary, end.err)
+            assert len(end.error_lines) == 1, end.err
+            assert "; " in end.error_lines[0], end.err
+
+
+def test_an_error_that_is_no_disks_stays_what_it_is(tmp_path):
+    with pytest.raises(ValueError, match="a shape"), storage_errors(tmp_path):
+        raise ValueError("a shape")
+    with pytest.raises(StorageError, match="busy") as raised, storage_errors(tmp_path):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+    assert "; " in str(raised.value)
