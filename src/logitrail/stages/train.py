@@ -25,9 +25,9 @@ from logitrail.stages.progress import Meter
 from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
+from logitrail.train.checkpoints import STATE_FILE
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
-from logitrail.train.trainer import STATE_FILE
 
 _PROBE_PROMPTS = 32
 _LOGGED = ("loss", "ce", "str", "str_probe", "str_distance", "str_weight", "drift", "grad_norm", "learning_rate")
@@ -261,10 +261,13 @@ def cache(context: Context) -> dict[str, Any] | None:
             "identity": dataclasses.asdict(store.identity),
         }
 
-    # The cache's own identity says what its numbers depend on; the key here only has to change at least as often.
-    key = context.key("cache", training=context.recipe.training, **_shared_ingredients(context))
-    summary, _ = run_stage(folder, "cache", key, work, seeds=context.seeds, outputs=("manifest.json",))
+    summary, _ = run_stage(folder, "cache", cache_key(context), work, seeds=context.seeds, outputs=("manifest.json",))
     return summary
+
+
+def cache_key(context: Context) -> str:
+    """See `Context.key`. The cache's own identity says what its numbers depend on; this has to change at least as often."""
+    return context.key("cache", training=context.recipe.training, **_shared_ingredients(context))
 
 
 class _Steps(TrainerCallback):
@@ -290,6 +293,7 @@ def train(context: Context, name: str) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         with context.progress.meter(f"training {name}", None) as meter:
             trainer = build_trainer(context, name)
+            trainer.run_key = train_key(context, name)
             trainer.add_callback(_Steps(meter))
             cost = StepCost()
             trainer.add_callback(cost)
@@ -340,7 +344,8 @@ def train(context: Context, name: str) -> dict[str, Any]:
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; those cut short are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    numbered = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+    found = sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]))
     whole = [path for path in found if (path / STATE_FILE).exists()]
     for path in found:
         if path not in whole:
