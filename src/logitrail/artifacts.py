@@ -71,10 +71,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     except LogitrailError:
         raise  # it says what to do by itself
     except Exception as error:
-        advice = disk_trouble(error)
-        if advice is None:
+        trouble = disk_trouble(error)
+        if trouble is None:
             raise
-        raise StorageError(f"cannot write {path}: {advice}") from error
+        raise StorageError(f"cannot write {path}: {trouble}") from error
 
 
 def make_folder(path: Path) -> Path:
@@ -176,6 +176,17 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def _whole_text(text: str, value: Any) -> Any:
+    """`value` of `text`, unless a string in it holds half of a surrogate pair, which no file and no tokenizer takes."""
+    if "\\u" not in text:  # only escapes can make one
+        return value
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"half of a surrogate pair, \\u{ord(error.object[error.start]):04x}, alone") from None
+    return value
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a user's JSONL file: one JSON object a line, empty lines skipped.
 
@@ -199,7 +210,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = _whole_text(line, json.loads(line))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number} is not JSON ({error}); JSONL needs one object a line") from error
         if not isinstance(row, dict):

@@ -43,7 +43,7 @@ def test_one_run_then_other_runs_beside_it(project, logitrail):
     assert suites.tag == "testsuites"
     assert suites.find("testsuite/testcase[@name='run_to_run']/skipped") is None
 
-    for folder, words in (("one", "the very model"), ("none", "recipe.yaml does not exist")):
+    for folder, words in (("one", "the very model"), ("none", "summary.json does not exist")):
         wrong = logitrail("gate", first, "--with", project.folder / folder)
         assert wrong.code == 2
         assert words in wrong.error_lines[0]
@@ -111,6 +111,15 @@ def test_judges_that_disagree_decide_nothing(project, logitrail):
             path = out / "eval" / model / file
             rows = [json.loads(line) | {"verdict": verdict} for line in path.read_text().splitlines()]
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    unsealed = logitrail("gate", recipe)
+    assert unsealed.code == 2
+    assert "answers.jsonl was changed since it was written" in unsealed.error_lines[0]
+    answers = [
+        out / "eval" / model / file
+        for model in ("base", "str")
+        for file in ("answers.jsonl", "answers.1-keyword.jsonl")
+    ]
+    assert logitrail("seal", *answers).code == 0
     shutil.rmtree(out / "gate")
     again = json.loads(logitrail("gate", recipe, "--json").out)
     refusal = again["suites"]["refusal"]

@@ -13,6 +13,7 @@ import pytest
 
 from logitrail.errors import ArtifactError
 from logitrail.report.comparison import comparison_markdown, front_svg, write_comparison
+from logitrail.seals import write_sealed
 
 
 def rate(value, seeds=3):
@@ -137,7 +138,7 @@ def test_rows_that_failed_have_no_place(summary):
 
 
 def test_written_from_the_file_without_torch(summary, tmp_path):
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    write_sealed(tmp_path / "summary.json", summary)
     code = (
         "import sys; from pathlib import Path; from logitrail.report.comparison import write_comparison\n"
         "write_comparison(Path(sys.argv[1])); assert 'torch' not in sys.modules"

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import yaml
 from safetensors import safe_open
 
-from logitrail.train.trainer import STATE_FILE
+from logitrail.train.checkpoints import STATE_FILE
 
 State = dict[str, tuple[int, str]]
 _OWN_LIFE = (".lock", ".building.lock", "log.txt")

@@ -10,7 +10,7 @@ import pytest
 from transformers import TrainerCallback
 
 from logitrail.tokens import SafetyTokens
-from logitrail.train.trainer import STATE_FILE, by_step
+from logitrail.train.checkpoints import STATE_FILE, by_step
 from tests.train.setting import str_trainer
 
 

@@ -16,6 +16,7 @@ from logitrail.cli.errors import INTERRUPTED, guarded
 from logitrail.cli.init import init, schema
 from logitrail.cli.judge import app as judge_app
 from logitrail.cli.options import Json
+from logitrail.cli.seal import seal
 from logitrail.cli.suites import app as suites_app
 
 if TYPE_CHECKING:
@@ -322,6 +323,7 @@ app.command()(schema)
 app.command()(chain)
 app.command()(drift)
 app.command()(compare)
+app.command()(seal)
 
 # Newer typers carry their own click, so its classes are taken from where typer exports them.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]

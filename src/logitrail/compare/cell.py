@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from logitrail.artifacts import read_json, write_json
-from logitrail.compare.plan import ORDER, RESULT
+from logitrail.artifacts import read_json, sha256_of_file
+from logitrail.compare.plan import ORDER, RECIPE_HASH, RESULT
 from logitrail.config import Recipe, load_recipe
 from logitrail.config.matrix import BASE
 from logitrail.errors import ArtifactError, BusyError, LogitrailError
+from logitrail.seals import SEAL, fits, read_if_of, write_sealed
 from logitrail.stages.folder import only_writer, versions
 from logitrail.types import SCHEMA_VERSION
 
@@ -33,12 +34,12 @@ def main(arguments: list[str]) -> int:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with _waiting_writer(folder):
-            order = read_json(folder / ORDER)
+            order = _order(folder / ORDER)
             if _ended_well(folder, order["key"]):
                 return 0
             print(f"process {os.getpid()} begins {folder}", flush=True)  # to the log
             result = _result(folder, order)
-            write_json(folder / RESULT, result)
+            write_sealed(folder / RESULT, result)
             return 0 if result["status"] == "done" else 1
     except LogitrailError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -70,12 +71,24 @@ def _waiting_writer(folder: Path) -> Iterator[None]:
         time.sleep(0.2)
 
 
+def _order(path: Path) -> dict[str, Any]:
+    """What this cell is to do.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    order = read_json(path)
+    whole = isinstance(order, dict) and SEAL in order and fits(order)
+    if not whole or sha256_of_file(path.with_name("recipe.yaml")) != order[RECIPE_HASH]:
+        raise ArtifactError(
+            f"{path} or the recipe.yaml beside it was changed since it was written; run the same `logitrail compare` again"
+        )
+    return {name: value for name, value in order.items() if name not in (SEAL, RECIPE_HASH)}
+
+
 def _ended_well(folder: Path, key: str) -> bool:
-    try:
-        found = read_json(folder / RESULT)
-    except ArtifactError:
-        return False
-    return isinstance(found, dict) and found.get("key") == key and found.get("status") == "done"
+    found = read_if_of(folder / RESULT, key)
+    return found is not None and found.get("status") == "done"
 
 
 def _result(folder: Path, order: dict[str, Any]) -> dict[str, Any]:

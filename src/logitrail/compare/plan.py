@@ -8,20 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from logitrail.artifacts import read_json, read_jsonl, sha256_of_json
+from logitrail.artifacts import read_jsonl, sha256_of_json
 from logitrail.compare.tuning import settings
 from logitrail.config import Matrix, Recipe, parse_recipe
 from logitrail.config.matrix import BASE, Overrides, nearest, put
-from logitrail.errors import ArtifactError, RecipeError
+from logitrail.errors import RecipeError
+from logitrail.seals import read_if_of
 from logitrail.stages.context import Context
 from logitrail.stages.folder import versions
-from logitrail.types import SCHEMA_VERSION
 
 RESULT = "cell.json"
 """What a cell leaves when it has ended, well or not; it is written last."""
 
 ORDER = "order.json"
 """What a cell is to do, beside its recipe."""
+
+RECIPE_HASH = "recipe_sha256"
+"""In the order: of the recipe's file beside it."""
 
 TOKENS = Path("tokens") / "safety_tokens.json"
 
@@ -312,17 +315,12 @@ def _prompts(path: Path, recipe: Recipe, section: str) -> set[str]:
 
 
 def result(job: Job) -> dict[str, Any] | None:
-    """What the job left when it ended with this key, well or not; None if it has not ended so."""
-    path = job.folder / RESULT
-    if not path.exists():
-        return None
-    try:
-        found = read_json(path)
-    except ArtifactError:
-        return None
-    if not isinstance(found, dict) or found.get("key") != job.key or found.get("schema_version") != SCHEMA_VERSION:
-        return None
-    return found
+    """What the job left when it ended with this key, well or not; None if it has not ended so.
+
+    Raises:
+        ArtifactError: its file is damaged, or of another version.
+    """
+    return read_if_of(job.folder / RESULT, job.key)
 
 
 def done(job: Job) -> bool:

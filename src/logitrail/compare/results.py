@@ -20,6 +20,7 @@ from logitrail.compare.tuning import rule
 from logitrail.config.matrix import BASE
 from logitrail.errors import ArtifactError
 from logitrail.evals import JudgedAnswer, read_answers
+from logitrail.seals import read_checked
 from logitrail.stages.folder import finished, versions
 from logitrail.stats import clustered_mean, hierarchical_bootstrap, wilson
 from logitrail.stats.tango import tango_upper
@@ -126,7 +127,9 @@ class _Cell:
 
 
 def _read(job: Job, found: dict[str, Any]) -> _Cell:
-    answers = read_answers(job.folder / "eval" / job.model / "answers.jsonl")
+    folder = job.folder / "eval" / job.model
+    read_checked(folder)
+    answers = read_answers(folder / "answers.jsonl")
     return _Cell(job.seed, found, {suite: outcomes(answers, suite) for suite in found["rates"]})
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from logitrail.artifacts import write_json, write_yaml
+from logitrail.artifacts import sha256_of_file, write_yaml
 from logitrail.compare.choice import cells_of, choice
 from logitrail.compare.engines import Engine, make_engine
-from logitrail.compare.plan import ORDER, RESULT, Job, Plan, done, result, unknown_rows
+from logitrail.compare.plan import ORDER, RECIPE_HASH, RESULT, Job, Plan, done, result, unknown_rows
 from logitrail.errors import CompareError
+from logitrail.seals import write_sealed
 from logitrail.stages.folder import SUMMARY, only_writer, versions
 from logitrail.stages.progress import Progress, Silent
 from logitrail.types import SCHEMA_VERSION
@@ -50,7 +51,7 @@ def compare(
         from logitrail.report.comparison import write_comparison
 
         summary = summarise(plan, command=command)
-        write_json(matrix.out / SUMMARY, summary)
+        summary = write_sealed(matrix.out / SUMMARY, summary)
         write_comparison(matrix.out)
     if watch.failed:
         first = next(iter(watch.failed.items()))
@@ -159,8 +160,9 @@ def _run(jobs: Sequence[Job], engine: _Lazily, watch: _Watch) -> None:
             watch.skip()
             continue
         todo[job.folder] = job
-        write_yaml(job.folder / "recipe.yaml", job.recipe.model_dump(mode="json"))
-        write_json(job.folder / ORDER, job.order())
+        recipe = job.folder / "recipe.yaml"
+        write_yaml(recipe, job.recipe.model_dump(mode="json"))
+        write_sealed(job.folder / ORDER, {**job.order(), RECIPE_HASH: sha256_of_file(recipe)})
         (job.folder / RESULT).unlink(missing_ok=True)  # of a failure, or of another key
 
     def on_end(folder: Path, why: str | None) -> None:
@@ -177,7 +179,7 @@ def _run(jobs: Sequence[Job], engine: _Lazily, watch: _Watch) -> None:
                 "seconds": None,
                 "versions": versions(),
             }
-            write_json(folder / RESULT, found)
+            write_sealed(folder / RESULT, found)
         watch.end(job, found)
 
     if todo:

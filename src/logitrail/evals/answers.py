@@ -13,6 +13,7 @@ from logitrail.errors import ArtifactError, DataError
 from logitrail.types import Verdict
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+_OPTIONAL = ("category", "correct", "reference_answer")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class JudgedAnswer:
         """The answer that `as_dict` wrote.
 
         Raises:
-            ArtifactError: a field is missing or the verdict is none.
+            ArtifactError: a field is missing or of another type, or the verdict is none.
         """
         names = [field.name for field in fields(cls) if field.name != "cluster"]
         missing = [name for name in names if name not in values]
@@ -66,7 +67,15 @@ class JudgedAnswer:
             raise ArtifactError(
                 f"the verdict {values['verdict']!r} is none of {', '.join(VERDICTS)}; run the eval stage again"
             )
-        return cls(**{name: values[name] for name in names}, cluster=values.get("cluster"))
+        for name in names:
+            value = values[name]
+            kind = bool if name == "correct" else str
+            if not (isinstance(value, kind) or (value is None and name in _OPTIONAL)):
+                raise ArtifactError(f"{name} of an answer is a {type(value).__name__}; run the eval stage again")
+        cluster = values.get("cluster")
+        if not isinstance(cluster, str | None):
+            raise ArtifactError(f"cluster of an answer is a {type(cluster).__name__}; run the eval stage again")
+        return cls(**{name: values[name] for name in names}, cluster=cluster)
 
 
 def answers_files(judges: Sequence[str]) -> dict[str, str]:

@@ -9,15 +9,17 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from logitrail.artifacts import make_folder, storage_errors
+from logitrail.seals import fits, sealed
 
-_VERSION = 1
+_VERSION = 2
 
 
 class ProgressFile:
     """Batches that are done, on disk as soon as they are.
 
-    A batch is one line, flushed to the disk before `add` returns; a line that a kill tore is cut off on
-    opening. A file of another key is thrown away: its answers belong to other rows, settings or weights.
+    A batch is one sealed line, flushed to the disk before `add` returns. A line that a kill tore, or that was changed
+    since, is cut off on opening with all behind it: those batches are answered again. A file of another key is thrown away:
+    its answers belong to other rows, settings or weights.
     Private (0600).
     """
 
@@ -61,7 +63,7 @@ class ProgressFile:
     def _write(self, value: dict[str, Any]) -> None:
         if self._stream is None:
             raise RuntimeError("a ProgressFile is written inside its `with` block")
-        self._stream.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+        self._stream.write(json.dumps(sealed(value), ensure_ascii=False).encode() + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
@@ -71,15 +73,17 @@ class ProgressFile:
         for number, line in enumerate(data.split(b"\n")[:-1]):
             try:
                 value = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
+                break
+            if not isinstance(value, dict) or not fits(value):
                 break
             if number == 0:
-                if not isinstance(value, dict) or (value.get("version"), value.get("key")) != (
+                if (value.get("version"), value.get("key")) != (
                     _VERSION,
                     self._key,
                 ):
                     break
-            elif isinstance(value, dict) and isinstance(value.get("batch"), int) and "answers" in value:
+            elif isinstance(value.get("batch"), int) and "answers" in value:
                 self.batches[value["batch"]] = value["answers"]
             else:
                 break

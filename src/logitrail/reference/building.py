@@ -25,6 +25,7 @@ from logitrail.locks import held
 from logitrail.reference.blocks import BLOCK_BYTES, CheckedArray, encode
 from logitrail.reference.cache import DTYPES, FORMAT_VERSION, MANIFEST, ROWS_FILE, CacheIdentity
 from logitrail.reference.provider import ReferenceColumns
+from logitrail.seals import fits, write_sealed
 
 # A shard is what an interruption can cost a process: at most 1/128 of the build, unless that is below 4096 positions.
 _SHARDS = 128
@@ -143,7 +144,7 @@ def build_cache(
         finally:
             meet()
         if index != 0:
-            identity.require(read_json(folder / _STARTED)["identity"], folder)
+            identity.require(_started(folder / _STARTED)["identity"], folder)
         for shard in layout.shards[index::parts]:
             if _whole(layout.array(folder, shard)):
                 if on_rows is not None:
@@ -163,7 +164,7 @@ def _waits(folder: Path, owner: str) -> None:
 
 def _start(folder: Path, identity: CacheIdentity, layout: _Layout) -> None:
     path = folder / _STARTED
-    started = read_json(path) if path.exists() else {"identity": asdict(identity)}
+    started = _started(path) if path.exists() else {"identity": asdict(identity)}
     identity.require(started["identity"], folder)
     spans = layout.spans
     place = hashlib.sha256(spans.tobytes()).hexdigest()
@@ -173,9 +174,24 @@ def _start(folder: Path, identity: CacheIdentity, layout: _Layout) -> None:
         if started.get("layout") != place:
             for shard in folder.glob("columns-*.safetensors"):  # its rows may be others
                 shard.unlink()
-    write_json(path, {"identity": asdict(identity), "layout": place})
+    write_sealed(path, {"identity": asdict(identity), "layout": place})
     if not _whole(layout.rows_array(folder)):
         write_bytes(folder / ROWS_FILE, encode("spans", torch.from_numpy(spans)))
+
+
+def _started(path: Path) -> dict[str, Any]:
+    """What is being built in that folder.
+
+    Raises:
+        ArtifactError: the file is damaged, so nobody knows.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("identity"), dict) or not fits(content):
+        raise ArtifactError(
+            f"{path} was changed since it was written, and it says to what the shards beside it belong; delete "
+            f"{path.parent} and build the cache again"
+        )
+    return content
 
 
 def _whole(array: CheckedArray) -> bool:

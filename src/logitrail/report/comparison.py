@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from logitrail.artifacts import read_json, write_bytes
+from logitrail.artifacts import write_bytes
 from logitrail.errors import ArtifactError
 from logitrail.report import text
 from logitrail.report.markdown import escape, table
 from logitrail.report.svg import svg
-from logitrail.types import SCHEMA_VERSION
+from logitrail.seals import read_sealed
 
 TABLE, FRONT = "table.md", "front.svg"
 
@@ -33,11 +33,9 @@ def write_comparison(out: Path) -> None:
     Raises:
         ArtifactError: the summary is missing, damaged, or of a newer schema version.
     """
-    summary = read_json(out / "summary.json")
-    if not isinstance(summary, dict) or summary.get("stage") != "compare":
+    summary = read_sealed(out / "summary.json", again="delete it and run `logitrail compare` again")
+    if summary.get("stage") != "compare":
         raise ArtifactError(f"{out / 'summary.json'} is no comparison's summary; run `logitrail compare` again")
-    if summary["schema_version"] > SCHEMA_VERSION:
-        raise ArtifactError(f"{out / 'summary.json'} was written by a newer logitrail than this one; update logitrail")
     write_bytes(out / TABLE, comparison_markdown(summary).encode())
     write_bytes(out / FRONT, front_svg(summary).encode())
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from logitrail.artifacts import read_json
 from logitrail.errors import ArtifactError
+from logitrail.seals import EDITED, SEAL, fits, read_sealed, require_files
 from logitrail.types import SCHEMA_VERSION
 
 
@@ -301,6 +302,9 @@ def parse_summary(summary: Any, source: str = "summary.json") -> Run:
         notes.append("The summary lists no safety tokens.")
     if not timings:
         notes.append("The summary has no timings, so the cost is not known.")
+    for edit in _list(summary.get(EDITED)):
+        of = _mapping(edit)
+        notes.append(f"{of.get('stage')}: {of.get('file')} was edited by a person and sealed again at {of.get('at')}.")
     for model in models.values():
         for suite in SUITES:
             if model.rates[suite.key].value is None:
@@ -392,16 +396,30 @@ def _place(name: str, known: list[str]) -> int:
     return known.index(name) if name in known else len(known)
 
 
+def _require_stages(run_folder: Path) -> None:
+    """Check the files shown here against what their stages say of them, where those left a summary."""
+    for stage, file in (("train", "log.jsonl"), ("eval", "answers")):
+        for path in sorted((run_folder / stage).glob("*/summary.json")):
+            require_files(path.parent, read_sealed(path), below=file)
+
+
 def load_run(run_folder: Path) -> Run:
     """Read a run's folder: `summary.json`, `train/*/log.jsonl` and `eval/*/answers.jsonl`.
 
     Raises:
-        ArtifactError: `summary.json` is missing, damaged, or of a newer schema version.
+        ArtifactError: `summary.json` is missing, damaged, or of a newer schema version; a stage's file is not the one
+            that its summary names.
     """
     run_folder = Path(run_folder)
     path = run_folder / "summary.json"
-    run = parse_summary(read_json(path), str(path))
+    content = read_json(path)
+    run = parse_summary(content, str(path))
     notes = list(run.notes)
+    if SEAL not in content:
+        notes.append("summary.json has no seal, so nobody can tell whether it was changed since it was written.")
+    elif not fits(content):
+        read_sealed(path)  # says what to do
+    _require_stages(run_folder)
     trained = [name for name, model in run.models.items() if model.train]
     curves = {}
     for name, log in _stage_files(run_folder, "train", trained, "log.jsonl", notes).items():

@@ -13,11 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from logitrail.artifacts import write_json, write_yaml
+from logitrail.artifacts import write_yaml
 from logitrail.config import DataSection, ModelSection, Recipe, ReferenceSection
 from logitrail.config.chain import Chain
 from logitrail.evals import answers_files, gate, judge, read_judged
 from logitrail.models.loading import LoadedModel
+from logitrail.seals import read_checked, write_sealed
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, evaluation, load_named, measured, model_key, suites_of, system_of
 from logitrail.stages.folder import SUMMARY, only_writer, published, run_stage, versions
@@ -124,7 +125,7 @@ def chain(run: ChainRun) -> dict[str, Any]:
             "wall_s": round(time.perf_counter() - start, 3),
             "commands": [f"logitrail chain {plan.out / 'chain.yaml'}"],
         }
-        write_json(plan.out / SUMMARY, summary)
+        summary = write_sealed(plan.out / SUMMARY, summary)
         from logitrail.report.trajectory import write_trajectory
 
         write_trajectory(plan.out, summary)
@@ -155,6 +156,8 @@ def _learn(run: ChainRun, number: int, stage: Context) -> dict[str, Any]:
     """Train and measure one task; what it leaves is ready for the next."""
     plan = run.plan
     name = plan.method
+    if number > 0:  # the weights that this stage starts from
+        read_checked(run.left(number - 1).parent)
     write_yaml(stage.out / "recipe.yaml", stage.recipe.model_dump(mode="json"))
     done = [tokens(stage), cache(stage), trained := train(stage, name), safety := evaluation(stage, name)]
     if plan.lora is not False:

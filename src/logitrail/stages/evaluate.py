@@ -15,8 +15,9 @@ from logitrail.evals.summary import EvaluationSummary
 from logitrail.methods import method
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import LoadedModel
+from logitrail.seals import read_sealed, require_files
 from logitrail.stages.context import Context, load_section
-from logitrail.stages.folder import run_stage
+from logitrail.stages.folder import SUMMARY, run_stage
 from logitrail.stages.train import train_key
 from logitrail.train.data import load_chat_rows
 
@@ -88,6 +89,13 @@ def load_named(context: Context, name: str) -> LoadedModel:
     folder = context.out / "train" / name / "model"
     if not folder.exists():
         raise ArtifactError(f"{folder} does not exist; run the train stage first")
+    stage = folder.parent
+    require_files(
+        stage,
+        read_sealed(stage / SUMMARY),
+        below="model/",
+        again=f"delete {stage} and train again, or bring the file back",
+    )
     model = context.recipe.model
     if context.recipe.lora is False:
         return load_section(

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from logitrail import __version__
-from logitrail.artifacts import TEMPORARY, make_folder, read_json, storage_errors, sync, sync_tree, write_json
+from logitrail.artifacts import TEMPORARY, make_folder, read_json, storage_errors, sync, sync_tree
 from logitrail.errors import ArtifactError, StorageError
 from logitrail.locks import held
+from logitrail.seals import FILES, SEAL, digests, fits, read_if_of, require_files, write_sealed
 from logitrail.types import SCHEMA_VERSION
 
 _LOCK = ".lock"
@@ -61,26 +62,40 @@ def _remove_cut_short(folder: Path) -> None:
             _remove_cut_short(path)
 
 
-def finished(folder: Path, key: str) -> dict[str, Any] | None:
+def finished(folder: Path, key: str, *, without: str | None = None) -> dict[str, Any] | None:
     """The stage's summary if it was finished with this key and its outputs are still there, else None.
 
+    Args:
+        without: outputs whose path begins so are not read, only looked for.
+
     Raises:
-        ArtifactError: the summary is damaged, or of a newer version.
+        ArtifactError: the summary or a file that it names is damaged, of another version or of another run.
     """
-    path = folder / SUMMARY
-    if not path.exists():
+    summary = read_if_of(folder / SUMMARY, key)
+    if summary is None or not all((folder / name).exists() for name in summary.get("outputs", [])):
         return None
-    summary = read_json(path)
-    if not isinstance(summary, dict) or not isinstance(summary.get("schema_version"), int):
-        raise ArtifactError(f"{path} is not a summary of a stage; delete it and run the stage again")
-    if summary["schema_version"] > SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{path} has schema_version {summary['schema_version']}, written by a newer logitrail than this one "
-            f"(it knows {SCHEMA_VERSION}); update logitrail"
-        )
-    if summary.get("key") != key or not all((folder / name).exists() for name in summary.get("outputs", [])):
-        return None
+    require_files(folder, summary, without=without)
     return summary
+
+
+def _begun_with(marker: Path) -> str | None:
+    """The key with which what lies in a stage's folder was begun.
+
+    Raises:
+        ArtifactError: the marker is damaged, so nobody knows.
+    """
+    try:
+        content = read_json(marker)
+    except ArtifactError:
+        content = None
+    # Without a seal: of a version before there were any.
+    whole = isinstance(content, dict) and (fits(content) if SEAL in content else content.keys() == {"stage", "key"})
+    if not whole:
+        raise ArtifactError(
+            f"{marker} is damaged, and it says to what the files beside it belong; delete {marker.parent} and run the same "
+            "command again"
+        )
+    return str(content["key"])
 
 
 def run_stage(
@@ -116,9 +131,9 @@ def run_stage(
             raise StorageError(
                 f"{folder} holds files that no logitrail stage put there; move them or choose another `out`"
             )
-        if read_json(marker).get("key") != key:
+        if _begun_with(marker) != key:
             _empty(folder, marker, stage)
-    write_json(marker, {"stage": stage, "key": key})
+    write_sealed(marker, {"stage": stage, "key": key})
     start = time.perf_counter()
     content = work()
     summary = {
@@ -129,15 +144,15 @@ def run_stage(
         "seeds": seeds,
         "versions": versions(),
         "outputs": list(outputs),
+        FILES: digests(folder, outputs),
         **content,
     }
-    write_json(folder / SUMMARY, summary)
-    return summary, True
+    return write_sealed(folder / SUMMARY, summary), True
 
 
 def _empty(folder: Path, marker: Path, stage: str) -> None:
     """Remove what a stage of another key left; a kill in the middle leaves neither foreign files nor half a result."""
-    write_json(marker, {"stage": stage, "key": None})  # from here on it is no stage's result
+    write_sealed(marker, {"stage": stage, "key": None})  # from here on it is no stage's result
     with storage_errors(folder):
         (folder / SUMMARY).unlink(missing_ok=True)
         for path in list(folder.iterdir()):

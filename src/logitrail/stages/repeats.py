@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from logitrail.artifacts import read_json
 from logitrail.errors import ArtifactError, RecipeError
 from logitrail.evals import JudgedAnswer, read_judged
+from logitrail.seals import read_checked, read_sealed
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, eval_key, evaluation
 from logitrail.stages.folder import SUMMARY, finished
@@ -102,22 +100,17 @@ def repeated_answers(
 def _summary(folder: Path) -> dict[str, Any]:
     if not (folder / SUMMARY).exists():
         raise ArtifactError(f"{folder} holds no finished evaluation; give the folder of a finished `logitrail run`")
-    content = read_json(folder / SUMMARY)
-    if not isinstance(content, dict) or "weights" not in content:
+    content = read_checked(folder)
+    if "weights" not in content:
         raise ArtifactError(f"{folder / SUMMARY} is no summary of an evaluation; run that recipe again")
     return content
 
 
 def _same_recipe(context: Context, folder: Path) -> None:
-    path = folder / "recipe.yaml"
+    path = folder / SUMMARY
     if not path.exists():
         raise ArtifactError(f"{path} does not exist; give the folder of a finished `logitrail run`")
-    try:
-        other = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ArtifactError(
-            f"cannot read {path}: {' '.join(str(error).split())[:200]}; run that recipe again"
-        ) from error
+    other = read_sealed(path).get("settings")  # and not recipe.yaml, which people may edit for their next run
     mine = context.recipe.model_dump(mode="json")
     for dotted in _SAME:
         here, there = _at(mine, dotted), _at(other, dotted)
@@ -126,7 +119,7 @@ def _same_recipe(context: Context, folder: Path) -> None:
                 f"{folder} was trained with another `{dotted}` ({there!r} instead of {here!r}); trainings of one recipe "
                 "differ in their seed only"
             )
-    tokens_here, tokens_there = (read_json(place / "tokens" / SUMMARY).get("hash") for place in (context.out, folder))
+    tokens_here, tokens_there = (read_sealed(place / "tokens" / SUMMARY).get("hash") for place in (context.out, folder))
     if tokens_here != tokens_there:
         raise RecipeError(
             f"{folder} was trained with other safety tokens ({tokens_there} instead of {tokens_here}); "

@@ -6,16 +6,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from logitrail.artifacts import read_json, write_json, write_yaml
+from logitrail.artifacts import write_yaml
 from logitrail.errors import ArtifactError
 from logitrail.evals import judge
+from logitrail.seals import EDITED, read_checked, write_sealed
 from logitrail.stages.context import Context
-from logitrail.stages.evaluate import BASE, evaluation, model_names, suites_of
-from logitrail.stages.folder import SUMMARY, only_writer, versions
+from logitrail.stages.evaluate import BASE, eval_key, evaluation, model_names, suites_of
+from logitrail.stages.folder import SUMMARY, finished, only_writer, versions
 from logitrail.stages.gate import decision
 from logitrail.stages.repeats import repeat_contexts, train_repeats
-from logitrail.stages.tokens import tokens
-from logitrail.stages.train import cache, method_config, train, uses_cache
+from logitrail.stages.tokens import tokens, tokens_key
+from logitrail.stages.train import cache, cache_key, method_config, train, train_key, uses_cache
 from logitrail.types import SCHEMA_VERSION
 
 RATES = {"refusal": "refusal_rate", "over_refusal": "over_refusal_rate", "utility": "task_accuracy"}
@@ -67,7 +68,13 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
         **{f"eval_{name}": out / "eval" / name for name in model_names(recipe)},
         **{f"gate_{name}": out / "gate" / name for name in recipe.methods},
     }
-    found = {name: read_json(folder / SUMMARY) for name, folder in stages.items()}
+    keys: dict[str, str] = {
+        "tokens": tokens_key(context),
+        "cache": cache_key(context),
+        **{f"train_{name}": train_key(context, name) for name in recipe.methods},
+        **{f"eval_{name}": eval_key(context, name) for name in model_names(recipe)},
+    }
+    found = {name: _finished(folder, keys.get(name)) for name, folder in stages.items()}
     timings = {name: summary["seconds"] for name, summary in found.items()}
     models = {
         name: {
@@ -109,10 +116,27 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
                 "harmless": context.file_hash(recipe.eval.harmless),
             },
         },
+        **({EDITED: edited} if (edited := _edited(found)) else {}),
         "commands": [f"logitrail run {out / 'recipe.yaml'}"],
     }
-    write_json(out / SUMMARY, summary)
+    return write_sealed(out / SUMMARY, summary)
+
+
+def _finished(folder: Path, key: str | None) -> dict[str, Any]:
+    """A finished stage's summary; weights are looked for and not read, for nothing here comes from them."""
+    if key is None:  # the gate's, which has just been decided
+        return read_checked(folder)
+    summary = finished(folder, key, without="model/")
+    if summary is None:
+        raise ArtifactError(
+            f"{folder / SUMMARY} is missing, or of another recipe, data or version; `logitrail run` makes it again"
+        )
     return summary
+
+
+def _edited(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What people changed and sealed again, stage by stage."""
+    return [{"stage": name, **edit} for name, summary in found.items() for edit in summary.get(EDITED, [])]
 
 
 def _training(summary: dict[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from logitrail.stages.progress import Meter
 from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
+from logitrail.train.checkpoints import STATE_FILE, by_step
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
-from logitrail.train.trainer import STATE_FILE, by_step
 
 _CHECKPOINTS = "checkpoints"
 _LOGGED = ("loss", "ce", "str", "str_probe", "str_distance", "str_weight", "drift", "grad_norm", "learning_rate")
@@ -258,10 +258,13 @@ def cache(context: Context) -> dict[str, Any] | None:
             "identity": dataclasses.asdict(store.identity),
         }
 
-    # The cache's own identity says what its numbers depend on; the key here only has to change at least as often.
-    key = context.key("cache", training=context.recipe.training, **_shared_ingredients(context))
-    summary, _ = run_stage(folder, "cache", key, work, seeds=context.seeds, outputs=("manifest.json",))
+    summary, _ = run_stage(folder, "cache", cache_key(context), work, seeds=context.seeds, outputs=("manifest.json",))
     return summary
+
+
+def cache_key(context: Context) -> str:
+    """See `Context.key`. The cache's own identity says what its numbers depend on; this has to change at least as often."""
+    return context.key("cache", training=context.recipe.training, **_shared_ingredients(context))
 
 
 class _Steps(TrainerCallback):
@@ -287,6 +290,7 @@ def train(context: Context, name: str) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         with context.progress.meter(f"training {name}", None) as meter:
             trainer = build_trainer(context, name)
+            trainer.run_key = train_key(context, name)
             trainer.add_callback(_Steps(meter))
             cost = StepCost()
             trainer.add_callback(cost)

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from logitrail.artifacts import read_json, sha256_of_json, write_json
+from logitrail.artifacts import read_json
 from logitrail.errors import ArtifactError
+from logitrail.seals import SEAL, fits, write_sealed
 
 FORMAT_VERSION = 1
 """Raised when a reader of the old form would misread the new one."""
@@ -60,6 +61,15 @@ class TokenizerFile(_Strict):
     vocabulary_size: Annotated[int, Field(gt=0, strict=True)]
 
 
+class EditFile(_Strict):
+    """One time that a person changed the file and sealed it again."""
+
+    at: str
+    file: str
+    before: str | None
+    library_version: str
+
+
 class TokensFile(_Strict):
     """The whole file, less its seal."""
 
@@ -72,12 +82,13 @@ class TokensFile(_Strict):
     notes: list[str]
     tokens: Annotated[list[TokenFile], Field(min_length=1)]
     compliance: list[ComplianceFile]
+    edited: list[EditFile] = []
     content_hash: str
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write `content` with its seal: the hash of everything else in the file."""
-    write_json(path, {**content, "content_hash": sha256_of_json(content)})
+    write_sealed(path, content)
 
 
 def read(path: Path) -> TokensFile:
@@ -88,6 +99,22 @@ def read(path: Path) -> TokensFile:
             or was changed since it was written. The message names the place.
     """
     value = read_json(path)
+    parsed = parse(path, value)
+    if not fits(value):
+        raise ArtifactError(
+            f"{path} was changed since it was written (its {SEAL} does not fit its content); {_AGAIN}; "
+            "to choose ids or weights by hand use SafetyTokens.from_ids, or, if a person changed it on purpose, run "
+            f"`logitrail seal {path}`"
+        )
+    return parsed
+
+
+def parse(path: Path, value: Any) -> TokensFile:
+    """The content of the file at `path`, checked in all but its seal.
+
+    Raises:
+        ArtifactError: as `read`.
+    """
     if not isinstance(value, dict):
         raise ArtifactError(
             f"{path} holds a JSON {type(value).__name__}, not an object; it holds no safety tokens: {_AGAIN}"
@@ -115,15 +142,6 @@ def read(path: Path) -> TokensFile:
     both = sorted({t.id for t in parsed.tokens} & {c.id for c in parsed.compliance})
     if both:
         raise ArtifactError(f"{path}: the ids {both} stand in both tokens and compliance; {_AGAIN}")
-    try:
-        seal = sha256_of_json({key: item for key, item in value.items() if key != "content_hash"})
-    except UnicodeEncodeError:
-        seal = "not a text"
-    if seal != parsed.content_hash:
-        raise ArtifactError(
-            f"{path} was changed since it was written (its content_hash does not fit its content); {_AGAIN}; "
-            "to choose ids or weights by hand use SafetyTokens.from_ids"
-        )
     return parsed
 
 

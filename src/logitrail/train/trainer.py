@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
-from logitrail.artifacts import read_json, sha256_of_json, storage_errors, sync_tree, write_json
+from logitrail.artifacts import sha256_of_json, storage_errors, sync_tree
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_mask, position_penalty
 from logitrail.methods import Companion, Term, Training
@@ -56,6 +56,7 @@ from logitrail.train.cached_rows import (
     rows_columns,
     rows_hash,
 )
+from logitrail.train.checkpoints import STATE_FILE, by_step, read_state, write_state
 from logitrail.train.config import DRIFT_BUDGET, STRConfig
 from logitrail.train.control import START, DualAscent
 from logitrail.train.parallel import gathered_root, why_not_in_parallel
@@ -66,14 +67,6 @@ if TYPE_CHECKING:
     from logitrail.tokens import SafetyTokens
 
 _COMPANIONS_FILE = "companions.safetensors"
-STATE_FILE = "str_state.json"
-"""Written last into a checkpoint: one without it was cut short."""
-
-
-def by_step(folder: Path) -> list[Path]:
-    """The checkpoints in a trainer's folder, whole or not, in the order of their steps."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def require_mean_reference(args: STRConfig) -> None:
@@ -171,6 +164,7 @@ class STRTrainer(SFTTrainer):
                 "there to avoid; leave it out"
             )
         super().__init__(model=model, args=args, train_dataset=train_dataset, **sft)
+        self.run_key: str | None = None  # kept in checkpoints, so that one of another training is not gone on from
         early = "probe_prompts" if probe_prompts else None
         why_not = why_not_in_parallel(
             self.accelerator, before_training="str_reference='frozen'" if args.str_reference == "frozen" else early
@@ -648,13 +642,14 @@ class STRTrainer(SFTTrainer):
                 }
                 save_file(kept, folder / _COMPANIONS_FILE)
             state = {
+                "run": self.run_key,
                 "step": self.state.global_step,
                 "str_weight": self.str_weight,
                 "num_tokens": self._total_train_tokens,
             }
             with storage_errors(folder):
                 sync_tree(folder)  # a power cut must not empty what the last file vouches for
-            write_json(folder / STATE_FILE, state)
+            write_state(folder, state)
             self._remove_older(folder)
 
     def _remove_older(self, current: Path) -> None:
@@ -670,11 +665,12 @@ class STRTrainer(SFTTrainer):
                 shutil.rmtree(path)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # Before anything of it is used; one process looks for all.
+        checked = read_state(Path(resume_from_checkpoint), run=self.run_key, files=self.args.should_save)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        path = Path(resume_from_checkpoint) / STATE_FILE
-        if not path.exists():
+        if checked is None:
             return
-        state = read_json(path)
+        state = checked
         # TRL counts from 0 again, so the log of a resumed training would differ from an unbroken one's.
         self._total_train_tokens = int(state.get("num_tokens", 0))
         weight = float(state["str_weight"])
