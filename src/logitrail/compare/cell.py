@@ -119,6 +119,7 @@ def _measure(recipe: Recipe, order: dict[str, Any]) -> dict[str, Any]:
         "rates": {suite: of["rate"] for suite, of in measured["suites"].items()},
         "not_scored": {suite: of["not_scored"] for suite, of in measured["suites"].items()},
         "held_out_loss": loss,
+        "hub_models": context.hub_models,
         "steps": trained.get("steps"),
         "final": trained.get("final"),
         "seconds_per_step": trained.get("seconds_per_step"),

@@ -25,7 +25,10 @@ class ModelSection(Section):
     base: str | None = Field(None, description="Its pretrained sibling before alignment, for `project` and `pact`.")
     revision: str | None = Field(None, description="Hub commit to pin the model to.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="Type of the weights.")
-    trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
+    trust_remote_code: bool = Field(
+        False,
+        description="Run Python code from the repository `path` names; a Hub model then needs its commit as `revision`.",
+    )
 
 
 class ReferenceSection(ModelSection):

@@ -15,7 +15,7 @@ from logitrail.evals.summary import EvaluationSummary
 from logitrail.methods import method
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import LoadedModel
-from logitrail.stages.context import Context, load_section
+from logitrail.stages.context import Context
 from logitrail.stages.folder import run_stage
 from logitrail.stages.train import train_key
 from logitrail.train.data import load_chat_rows
@@ -90,10 +90,10 @@ def load_named(context: Context, name: str) -> LoadedModel:
         raise ArtifactError(f"{folder} does not exist; run the train stage first")
     model = context.recipe.model
     if context.recipe.lora is False:
-        return load_section(
+        return context.load_section(
             ModelSection(path=str(folder), dtype=model.dtype, trust_remote_code=model.trust_remote_code)
         )
-    return load_section(model.model_copy(update={"adapter": str(folder)}))
+    return context.load_section(model.model_copy(update={"adapter": str(folder)}))
 
 
 def system_of(context: Context, name: str) -> str | None:
@@ -153,7 +153,16 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
         }
 
     files = tuple(answers_files(section.judge_names()).values())
-    summary, _ = run_stage(folder, "eval", eval_key(context, name), work, seeds=context.seeds, outputs=files)
+    judges = [model for one in section.judge_names() for model in getattr(judge(one), "hub_models", [])]
+    summary, _ = run_stage(
+        folder,
+        "eval",
+        eval_key(context, name),
+        work,
+        seeds=context.seeds,
+        hub_models=[*context.hub_models, *judges],
+        outputs=files,
+    )
     return summary
 
 

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def run_stage(
     work: Callable[[], dict[str, Any]],
     *,
     seeds: dict[str, int],
+    hub_models: Sequence[Mapping[str, str | None]] = (),
     outputs: tuple[str, ...] = (),
 ) -> tuple[dict[str, Any], bool]:
     """Do a stage unless it is done; the summary is written last, so that a stage without one is not done.
@@ -100,6 +101,7 @@ def run_stage(
         folder: the stage's own.
         key: hash of all that the result depends on.
         work: does it and returns what the summary shall say.
+        hub_models: what was taken from the Hub, and at which commit.
         outputs: files and folders in `folder` without which the stage is not done.
 
     Returns:
@@ -128,6 +130,7 @@ def run_stage(
         "seconds": round(time.perf_counter() - start, 3),
         "seeds": seeds,
         "versions": versions(),
+        "hub_models": list(hub_models),
         "outputs": list(outputs),
         **content,
     }

@@ -93,6 +93,7 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
         "settings": recipe.model_dump(mode="json"),
         "seeds": context.seeds,
         "versions": versions(),
+        "hub_models": context.hub_models,
         "models": models,
         "gate": {name: _gate(found[f"gate_{name}"]) for name in recipe.methods},
         "tokens": found["tokens"]["tokens"],

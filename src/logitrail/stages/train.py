@@ -263,7 +263,9 @@ def cache(context: Context) -> dict[str, Any] | None:
 
     # The cache's own identity says what its numbers depend on; the key here only has to change at least as often.
     key = context.key("cache", training=context.recipe.training, **_shared_ingredients(context))
-    summary, _ = run_stage(folder, "cache", key, work, seeds=context.seeds, outputs=("manifest.json",))
+    summary, _ = run_stage(
+        folder, "cache", key, work, seeds=context.seeds, hub_models=context.hub_models, outputs=("manifest.json",)
+    )
     return summary
 
 
@@ -333,7 +335,13 @@ def train(context: Context, name: str) -> dict[str, Any]:
         }
 
     summary, _ = run_stage(
-        folder, "train", train_key(context, name), work, seeds=context.seeds, outputs=("model", "log.jsonl")
+        folder,
+        "train",
+        train_key(context, name),
+        work,
+        seeds=context.seeds,
+        hub_models=context.hub_models,
+        outputs=("model", "log.jsonl"),
     )
     return summary
 
