@@ -93,5 +93,5 @@ def drift(
 
 
 def _short(text: str) -> str:
-    line = "".join(character if character.isprintable() else " " for character in text)
+    line = " ".join(text.split())
     return line if len(line) <= 80 else line[:79] + "…"

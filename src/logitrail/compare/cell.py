@@ -17,6 +17,7 @@ from typing import Any
 
 from logitrail.artifacts import read_json, write_json
 from logitrail.compare.plan import ORDER, RESULT
+from logitrail.confidential import without_secrets
 from logitrail.config import Recipe, load_recipe
 from logitrail.config.matrix import BASE
 from logitrail.errors import ArtifactError, BusyError, LogitrailError
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
             write_json(folder / RESULT, result)
             return 0 if result["status"] == "done" else 1
     except LogitrailError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {without_secrets(str(error))}", file=sys.stderr, flush=True)
         return 3
 
 
@@ -130,7 +131,7 @@ def _measure(recipe: Recipe, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = without_secrets(" ".join(str(error).split()))
     if isinstance(error, LogitrailError):
         return text
     if isinstance(error, MemoryError) or "out of memory" in text.lower():

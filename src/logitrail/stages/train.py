@@ -8,6 +8,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError  # what torch.load raises instead of running a payload
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 
 from logitrail.artifacts import write_jsonl
-from logitrail.errors import LogitrailError, RecipeError
+from logitrail.errors import ArtifactError, LogitrailError, RecipeError
 from logitrail.methods import method, require_known_options
 from logitrail.methods.seam import Batches
 from logitrail.models.fingerprints import weights_fingerprint
@@ -298,7 +299,7 @@ def train(context: Context, name: str) -> dict[str, Any]:
             checkpoint = last_whole_checkpoint(Path(trainer.args.output_dir))
             if checkpoint is not None:
                 context.progress.note(f"training {name} goes on from {checkpoint.name}")
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            _resume(trainer, checkpoint)
         chosen = method(name)
         own = chosen.options(context.recipe.method_options)
         chosen.finish(trainer.model, RecipeResources(context, name), own)
@@ -318,6 +319,8 @@ def train(context: Context, name: str) -> dict[str, Any]:
         )
         with published(folder / "model") as place:
             trainer.save_model(str(place))
+            # A pickle of our configuration, paths of this machine included: nobody needs it to load the model.
+            (place / "training_args.bin").unlink(missing_ok=True)
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
         last = history[-1] if history else {}
         return {
@@ -344,6 +347,24 @@ def train(context: Context, name: str) -> dict[str, Any]:
         outputs=("model", "log.jsonl"),
     )
     return summary
+
+
+def _resume(trainer: STRTrainer, checkpoint: Path | None) -> None:
+    """Train, from `checkpoint` if there is one. Its parts are read without running what a pickle might hold.
+
+    Raises:
+        ArtifactError: one of them is not what the Trainer writes.
+    """
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except UnpicklingError as error:
+        if checkpoint is None:
+            raise
+        raise ArtifactError(
+            f"the checkpoint {checkpoint} holds something that is no training state "
+            f"({' '.join(str(error).split())[:120]}); it is damaged or not this run's: delete it and run the same command "
+            "again"
+        ) from error
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
