@@ -19,6 +19,9 @@ from typing import Any
 
 from logitrail.errors import ArtifactError, DataError, StorageError
 
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)  # the only way to read it
+
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
@@ -35,6 +38,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
             errno.EEXIST: "a file of that name stands where a folder is needed; move it or choose another folder",
             errno.EISDIR: "that is a folder; name a file",
+            errno.ELOOP: "it is a symbolic link, which nothing is written through; remove it",
         }.get(error.errno or 0, error.strerror or str(error))
         raise StorageError(f"cannot write {path}: {advice}") from error
 
@@ -44,6 +48,22 @@ def make_folder(path: Path) -> Path:
     with storage_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def require_inside(folder: Path) -> None:
+    """Raise `StorageError` where a symbolic link in `folder` leads out of it: what is written there would land elsewhere.
+
+    `folder` itself may be a link. A folder that somebody else packed may hold such links, to a key file for example.
+    """
+    root = os.path.realpath(folder)
+    for place, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = os.path.join(place, name)
+            if os.path.islink(path) and os.path.commonpath([root, os.path.realpath(path)]) != root:
+                raise StorageError(
+                    f"{path} is a symbolic link to {os.path.realpath(path)}, out of the folder {folder}; nothing is "
+                    "read or written through it: remove the link, or put the whole folder where the link leads"
+                )
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
@@ -56,7 +76,7 @@ def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, 0o600 if private else 0o644)
+            os.chmod(temporary, 0o600 if private else 0o666 & ~_UMASK)
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):

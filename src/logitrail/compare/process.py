@@ -36,7 +36,7 @@ def launch(folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[byt
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from logitrail.artifacts import write_bytes
+from logitrail.errors import StorageError
 from logitrail.report import figures, text, words
 from logitrail.report.run import SUITES, Answer, Rate, Run, load_run, number
 from logitrail.report.withholding import withhold
@@ -280,5 +281,9 @@ def build_report(run_folder: Path, out: Path | None = None, *, answers: bool = F
     if not answers:
         run = withhold(run)
     target = Path(out) if out is not None else run_folder / "report" / (FULL_REPORT if answers else REPORT)
+    if out is None and target.parent.is_symlink():
+        raise StorageError(
+            f"{target.parent} is a symbolic link, which no report is written through; remove it or name a file"
+        )
     write_bytes(target, render(run).encode(), private=answers)
     return target

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from logitrail import __version__
-from logitrail.artifacts import make_folder, read_json, storage_errors, write_json
+from logitrail.artifacts import make_folder, read_json, require_inside, storage_errors, write_json
 from logitrail.errors import ArtifactError, BusyError, StorageError
 from logitrail.types import SCHEMA_VERSION
 
@@ -38,10 +38,13 @@ def only_writer(folder: Path) -> Iterator[None]:
 
     Raises:
         BusyError: another logitrail writes there.
+        StorageError: it cannot be written, or a link in it leads elsewhere.
     """
     make_folder(folder)
     with storage_errors(folder / ".lock"):
-        stream = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (held for the block)
+        # Not through a link: what it leads to would be emptied.
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        stream = os.fdopen(descriptor, "a+", encoding="utf-8")
     try:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,6 +58,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
+        require_inside(folder)
         yield
     finally:
         stream.close()
