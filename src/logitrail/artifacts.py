@@ -34,6 +34,7 @@ _REFUSED = {
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
     errno.EEXIST: "a file of that name stands where a folder is needed; move it or choose another folder",
     errno.EISDIR: "that is a folder; name a file",
+    errno.ELOOP: "it is a symbolic link, which nothing is written through; remove it",
 }
 
 _TORCH_SAVE = ("pytorchstreamwriter failed", "unexpected pos ", "iostream error")
@@ -57,6 +58,10 @@ def disk_trouble(error: BaseException) -> str | None:
             "run the same command again"
         )
     return None
+
+
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)  # the only way to read it
 
 
 @contextlib.contextmanager
@@ -107,6 +112,22 @@ TEMPORARY = re.compile(r"\..+\.(?:[a-z0-9_]{8}\.)?tmp")
 """Names that are not final, of files (`write_bytes`) and folders: what a killed process leaves may be deleted."""
 
 
+def require_inside(folder: Path) -> None:
+    """Raise `StorageError` where a symbolic link in `folder` leads out of it: what is written there would land elsewhere.
+
+    `folder` itself may be a link. A folder that somebody else packed may hold such links, to a key file for example.
+    """
+    root = os.path.realpath(folder)
+    for place, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = os.path.join(place, name)
+            if os.path.islink(path) and os.path.commonpath([root, os.path.realpath(path)]) != root:
+                raise StorageError(
+                    f"{path} is a symbolic link to {os.path.realpath(path)}, out of the folder {folder}; nothing is "
+                    "read or written through it: remove the link, or put the whole folder where the link leads"
+                )
+
+
 def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write `data` to `path` atomically; `private` keeps it readable by its owner only (answers, prompts)."""
     with storage_errors(path):
@@ -117,7 +138,7 @@ def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, 0o600 if private else 0o644)
+            os.chmod(temporary, 0o600 if private else 0o666 & ~_UMASK)
             os.replace(temporary, path)
             sync(path.parent)
         except BaseException:

@@ -24,7 +24,9 @@ def held(file: Path, *, wait: Callable[[str], None] | None = None) -> Iterator[N
         StorageError: the file cannot be written, or its file system has no locks.
     """
     with storage_errors(file):
-        stream = open(file, "a+", encoding="utf-8")  # noqa: SIM115 (held for the block)
+        # Not through a link: what it leads to would be emptied.
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        stream = os.fdopen(descriptor, "a+", encoding="utf-8")
     try:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,7 +22,7 @@ def chain(
 
     quiet_libraries()
     from logitrail.cli.progress import StderrProgress
-    from logitrail.cli.show import as_json
+    from logitrail.cli.show import as_json, say
     from logitrail.stages.chain import ChainRun
     from logitrail.stages.chain import chain as run_chain
 
@@ -31,7 +31,7 @@ def chain(
         as_json(summary)
         return
     _show(summary)
-    typer.echo(f"trajectory: {content.out / 'trajectory.svg'}, {content.out / 'trajectory.md'}")
+    say(f"trajectory: {content.out / 'trajectory.svg'}, {content.out / 'trajectory.md'}")
 
 
 def _show(summary: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def compare(
 
 
 def _show_plan(listed: list[dict[str, Any]], workers: int) -> None:
-    from logitrail.cli.show import number, table
+    from logitrail.cli.show import number, say, table
 
     table(
         f"{len(listed)} cells, {sum(entry['status'] == 'done' for entry in listed)} done",
@@ -61,15 +61,15 @@ def _show_plan(listed: list[dict[str, Any]], workers: int) -> None:
     left = [entry for entry in listed if entry["status"] != "done"]
     known = [entry["estimate_s"] for entry in left if entry["estimate_s"] is not None]
     if not left:
-        typer.echo("nothing is left to run")
+        say("nothing is left to run")
     elif len(known) < len(left):
-        typer.echo(f"left: {len(left)} cells; of {len(left) - len(known)} none alike has run, so their time is unknown")
+        say(f"left: {len(left)} cells; of {len(left) - len(known)} none alike has run, so their time is unknown")
     else:
-        typer.echo(f"left: {len(left)} cells, about {sum(known) / workers:.0f} s with {workers} at a time")
+        say(f"left: {len(left)} cells, about {sum(known) / workers:.0f} s with {workers} at a time")
 
 
 def _show(summary: dict[str, Any], out: Path) -> None:
-    from logitrail.cli.show import number, rate, table
+    from logitrail.cli.show import number, rate, say, table
 
     rows = summary["rows"]
     for data in dict.fromkeys(row["data"] for row in rows):
@@ -90,4 +90,4 @@ def _show(summary: dict[str, Any], out: Path) -> None:
             ],
             right=(4, 5, 6),
         )
-    typer.echo(f"table: {out / 'table.md'}; picture: {out / 'front.svg'}")
+    say(f"table: {out / 'table.md'}; picture: {out / 'front.svg'}")

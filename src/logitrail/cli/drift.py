@@ -24,8 +24,12 @@ def drift(
     rows: Annotated[int, typer.Option(min=0, help="Show the N prompts that moved most.")] = 5,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run Python code from the model's repository.")
-    ] = False,
+        list[str] | None,
+        typer.Option(
+            "--trust-remote-code",
+            help="Run Python code of this model: its folder, or NAME@COMMIT on the Hub; may be given several times.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """How far refusals have moved, before a word is generated: one forward pass a prompt."""
@@ -47,7 +51,7 @@ def drift(
         anchor=anchor,
         limit=limit,
         dtype=dtype,
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=trust_remote_code or (),
         progress=StderrProgress(),
     )
     if json:
@@ -89,5 +93,5 @@ def drift(
 
 
 def _short(text: str) -> str:
-    line = "".join(character if character.isprintable() else " " for character in text)
+    line = " ".join(text.split())
     return line if len(line) <= 80 else line[:79] + "…"

@@ -61,5 +61,13 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def _say(text: str, code: int) -> int:
-    print(f"error: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    say_error(text)
     return code
+
+
+def say_error(text: str) -> None:
+    """One line on standard error, whatever a file, a model or a library put into `text`."""
+    from logitrail.confidential import without_secrets
+    from logitrail.report.text import visible
+
+    print(f"error: {visible(without_secrets(' '.join(text.split())))}", file=sys.stderr, flush=True)

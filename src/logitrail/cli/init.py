@@ -26,7 +26,7 @@ def init(
     json: Json = False,
 ) -> None:
     """Write a commented recipe for your own model and data. On a terminal it asks for what no option says."""
-    from logitrail.cli.show import as_json
+    from logitrail.cli.show import as_json, say
     from logitrail.errors import StorageError
     from logitrail.stages.init import SCHEMA_FILE, write_recipe
 
@@ -56,7 +56,7 @@ def init(
     if json:
         as_json({"recipe": str(out), "schema": str(beside) if beside.exists() else None})
     else:
-        typer.echo(f"wrote {out}; next: edit it, then `logitrail doctor {out}` and `logitrail run {out}`")
+        say(f"wrote {out}; next: edit it, then `logitrail doctor {out}` and `logitrail run {out}`")
 
 
 def _asked(given: str | None, question: str, default: str) -> str:
@@ -75,7 +75,7 @@ def schema(
 ) -> None:
     """The recipe's JSON schema, with every training option and its help, for editors that check YAML."""
     from logitrail.cli.quiet import quiet_libraries
-    from logitrail.cli.show import as_json
+    from logitrail.cli.show import as_json, say
 
     quiet_libraries()
     from logitrail.stages.schema import recipe_schema, write_schema
@@ -87,4 +87,4 @@ def schema(
     if json:
         as_json({"schema": str(out)})
     else:
-        typer.echo(f"wrote {out}; a recipe beside it begins with `# yaml-language-server: $schema={out.name}`")
+        say(f"wrote {out}; a recipe beside it begins with `# yaml-language-server: $schema={out.name}`")

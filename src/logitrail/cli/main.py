@@ -12,7 +12,7 @@ from logitrail import __version__
 from logitrail.cli.chain import chain
 from logitrail.cli.compare import compare
 from logitrail.cli.drift import drift
-from logitrail.cli.errors import INTERRUPTED, guarded
+from logitrail.cli.errors import INTERRUPTED, guarded, say_error
 from logitrail.cli.init import init, schema
 from logitrail.cli.judge import app as judge_app
 from logitrail.cli.options import Json
@@ -127,7 +127,7 @@ def run(recipe: RecipePath, json: Json = False) -> None:
 
 
 def _run(context: Context, json: bool) -> None:
-    from logitrail.cli.show import as_json, run_tables
+    from logitrail.cli.show import as_json, run_tables, say
     from logitrail.stages.run import run as run_all
 
     summary = run_all(context)
@@ -135,14 +135,14 @@ def _run(context: Context, json: bool) -> None:
         as_json(summary)
     else:
         run_tables(summary)
-        typer.echo(f"report: {context.out / 'report' / 'report.html'}")
+        say(f"report: {context.out / 'report' / 'report.html'}")
 
 
 @app.command()
 def tokens(recipe: RecipePath, json: Json = False) -> None:
     """Find the safety tokens and show where each came from and how it scored."""
     context = _context(recipe)
-    from logitrail.cli.show import as_json, number, table
+    from logitrail.cli.show import as_json, number, say, table
     from logitrail.stages.folder import only_writer
     from logitrail.stages.tokens import FILE
     from logitrail.stages.tokens import tokens as find
@@ -169,15 +169,15 @@ def tokens(recipe: RecipePath, json: Json = False) -> None:
         right=(0, *range(3, 3 + len(names))),
     )
     for note in summary["notes"]:
-        typer.echo(f"note: {note}")
-    typer.echo(f"wrote {context.out / 'tokens' / FILE}")
+        say(f"note: {note}")
+    say(f"wrote {context.out / 'tokens' / FILE}")
 
 
 @app.command()
 def cache(recipe: RecipePath, json: Json = False) -> None:
     """Compute the reference's logits of the safety tokens once; training then needs no reference model."""
     context = _context(recipe)
-    from logitrail.cli.show import as_json
+    from logitrail.cli.show import as_json, say
     from logitrail.stages.folder import only_writer
     from logitrail.stages.tokens import tokens as find
     from logitrail.stages.train import cache as build
@@ -188,9 +188,9 @@ def cache(recipe: RecipePath, json: Json = False) -> None:
     if json:
         as_json(summary)
     elif summary is None:
-        typer.echo("the recipe's training.str_reference uses no cache")
+        say("the recipe's training.str_reference uses no cache")
     else:
-        typer.echo(
+        say(
             f"{summary['positions']} positions of {summary['rows']} rows in {summary['bytes'] / 2**20:.2f} MiB "
             f"({summary['bytes_per_position']:.1f} bytes a position): {context.out / 'cache'}"
         )
@@ -200,7 +200,7 @@ def cache(recipe: RecipePath, json: Json = False) -> None:
 def train(recipe: RecipePath, method: MethodName = None, json: Json = False) -> None:
     """Fine-tune with each method of the recipe; an interrupted training resumes."""
     context = _context(recipe)
-    from logitrail.cli.show import as_json, number, table
+    from logitrail.cli.show import as_json, number, say, table
     from logitrail.stages.folder import only_writer
     from logitrail.stages.tokens import tokens as find
     from logitrail.stages.train import cache as build
@@ -230,7 +230,7 @@ def train(recipe: RecipePath, method: MethodName = None, json: Json = False) -> 
         ],
         right=range(1, 8),
     )
-    typer.echo(f"models: {', '.join(str(context.out / 'train' / name / 'model') for name in summaries)}")
+    say(f"models: {', '.join(str(context.out / 'train' / name / 'model') for name in summaries)}")
 
 
 @app.command(name="eval")
@@ -299,10 +299,17 @@ def gate(
 
 
 @app.command()
-def report(recipe: RecipePath, json: Json = False) -> None:
-    """Decide for every method, gather the stages' summaries, and build the HTML report."""
+def report(
+    recipe: RecipePath,
+    answers: Annotated[
+        bool,
+        typer.Option("--answers", help="Show prompts and answers, in report-with-answers.html, readable by you only."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Decide for every method, gather the summaries, and build the HTML report. Without answers it can be shared."""
     context = _context(recipe)
-    from logitrail.cli.show import as_json
+    from logitrail.cli.show import as_json, say
     from logitrail.stages.folder import only_writer
     from logitrail.stages.gate import decision
     from logitrail.stages.run import summarise, write_report
@@ -311,11 +318,11 @@ def report(recipe: RecipePath, json: Json = False) -> None:
         for name in context.recipe.methods:
             decision(context, name)
         summarise(context)
-        path = write_report(context)
+        path = write_report(context, answers=answers)
     if json:
         as_json({"report": str(path)})
     else:
-        typer.echo(f"report: {path}")
+        say(f"report: {path}")
 
 
 app.command()(init)
@@ -344,7 +351,7 @@ def main(arguments: list[str] | None = None) -> None:
                 print(error.ctx.get_help())
                 return 0
             path = error.ctx.command_path if isinstance(error, _UsageError) and error.ctx else "logitrail"
-            print(f"error: {error.format_message()} (see `{path} --help`)", file=sys.stderr)
+            say_error(f"{error.format_message()} (see `{path} --help`)")
             return 2
         if code == INTERRUPTED:  # how typer passes on Ctrl-C
             raise KeyboardInterrupt

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from logitrail.confidential import without_secrets
+from logitrail.report.text import visible
 from logitrail.stages.progress import Meter
 
 
@@ -37,21 +39,21 @@ class StderrProgress:
         self._console = Console(stderr=True, highlight=False)
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(visible(without_secrets(text)), markup=False, soft_wrap=True)
 
     @contextmanager
     def meter(self, label: str, total: int | None = None) -> Iterator[Meter]:
         start = time.perf_counter()
         if self._console.is_terminal:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
             )
             with Progress(*columns, console=self._console, transient=True) as progress:
-                yield _Bar(progress, label, total)
+                yield _Bar(progress, visible(label), total)
         else:
             yield _Count()
         self.note(f"{label}: {time.perf_counter() - start:.1f} s")

@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from logitrail.report.text import visible
+
 
 def as_json(value: Any) -> None:
     """One JSON document, and nothing else, on standard output."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
-    sys.stdout.write("\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    # What hides or moves text on a terminal is written as JSON's own escape: the value stays what it is.
+    sys.stdout.write(re.sub(r"[^\n -~]", _escaped, text) + "\n")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    if visible(character) == character:
+        return character
+    return json.dumps(character)[1:-1]
+
+
+def say(text: str) -> None:
+    """A line on standard output, with nothing in it that a terminal would obey."""
+    typer.echo(visible(text))
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """A table; columns in `right` are numbers."""
-    drawn = Table(title=title, title_justify="left", header_style="bold")
+    # `Text`, since rich would take square brackets in a plain string for markup.
+    drawn = Table(title=_text(title), title_justify="left", header_style="bold")
     for index, name in enumerate(head):
-        drawn.add_column(name, justify="right" if index in right else "left")
+        drawn.add_column(_text(name), justify="right" if index in right else "left")
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*map(_text, row))
     console().print(drawn)
+
+
+def _text(text: str) -> Text:
+    return Text(visible(text))
 
 
 def console() -> Console:
@@ -84,7 +106,7 @@ def run_tables(summary: dict[str, Any]) -> None:
     for name, gate in summary["gate"].items():
         runs = gate["run_to_run"]
         over = f"over {runs['runs']} trainings" if runs["covered"] else "one training: run-to-run noise is not covered"
-        console().print(Text(f"gate of {name}: {gate['decision'].upper()} ({over})"))
+        console().print(_text(f"gate of {name}: {gate['decision'].upper()} ({over})"))
 
 
 def gate_table(summary: dict[str, Any]) -> None:
@@ -108,7 +130,7 @@ def gate_table(summary: dict[str, Any]) -> None:
         right=range(2, 8),
     )
     for line in gate_lines(summary):
-        console().print(Text(line), soft_wrap=True)
+        console().print(_text(line), soft_wrap=True)
 
 
 def gate_lines(summary: dict[str, Any]) -> list[str]:

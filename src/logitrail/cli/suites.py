@@ -47,7 +47,7 @@ def fetch(
 ) -> None:
     """Write a published set as JSONL, each row with its source, licence and revision."""
     from logitrail.artifacts import write_jsonl
-    from logitrail.cli.show import as_json
+    from logitrail.cli.show import as_json, say
     from logitrail.errors import DataError, StorageError
     from logitrail.evals.published import fetch as get
 
@@ -64,7 +64,7 @@ def fetch(
         about = {"out": str(out), "rows": len(found.rows), "left_out": found.left_out}
         as_json({**about, "licence": found.licence, "revision": found.revision})
     else:
-        typer.echo(
+        say(
             f"wrote {out}: {len(found.rows)} rows of {name} ({found.left_out} left out), licence {found.licence}, "
             f"revision {found.revision}"
         )

@@ -17,6 +17,7 @@ from typing import Any
 
 from logitrail.artifacts import read_json, sha256_of_file
 from logitrail.compare.plan import ORDER, RECIPE_HASH, RESULT
+from logitrail.confidential import without_secrets
 from logitrail.config import Recipe, load_recipe
 from logitrail.config.matrix import BASE
 from logitrail.errors import ArtifactError, BusyError, LogitrailError
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
             write_sealed(folder / RESULT, result)
             return 0 if result["status"] == "done" else 1
     except LogitrailError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {without_secrets(str(error))}", file=sys.stderr, flush=True)
         return 3
 
 
@@ -132,6 +133,7 @@ def _measure(recipe: Recipe, order: dict[str, Any]) -> dict[str, Any]:
         "rates": {suite: of["rate"] for suite, of in measured["suites"].items()},
         "not_scored": {suite: of["not_scored"] for suite, of in measured["suites"].items()},
         "held_out_loss": loss,
+        "hub_models": context.hub_models,
         "steps": trained.get("steps"),
         "final": trained.get("final"),
         "seconds_per_step": trained.get("seconds_per_step"),
@@ -142,7 +144,7 @@ def _measure(recipe: Recipe, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = without_secrets(" ".join(str(error).split()))
     if isinstance(error, LogitrailError):
         return text
     if isinstance(error, MemoryError) or "out of memory" in text.lower():

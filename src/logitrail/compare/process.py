@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from logitrail.confidential import without_secrets
+
 LOG = "log.txt"
 _PATIENCE = 10.0
 
@@ -21,7 +23,8 @@ def launch(folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[byt
     Its standard input is a pipe from this process: when this one dies, however it dies, the pipe closes and the
     cell ends itself.
     """
-    with open(folder / LOG, "ab") as log:
+    # For the owner only: a traceback in it may quote a prompt, an answer, or a key.
+    with open(folder / LOG, "ab", opener=_private) as log:
         return subprocess.Popen(  # noqa: S603 (our own command)
             [sys.executable, "-P", "-m", "logitrail.compare.cell", str(folder), "--with-parent"],
             stdin=subprocess.PIPE,
@@ -30,6 +33,10 @@ def launch(folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[byt
             env=dict(environment),
             start_new_session=True,  # Ctrl-C goes to this process, which ends the cells
         )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -69,5 +76,5 @@ def ending(folder: Path, code: int | None) -> str:
     lines: list[str] = []
     with contextlib.suppress(OSError):
         lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-    last = f": {lines[0][:300]}" if lines else ""
+    last = f": {without_secrets(lines[0])[:300]}" if lines else ""
     return f"its process ended with code {code}{last}; see {folder / LOG}"

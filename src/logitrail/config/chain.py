@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from logitrail.config.reading import first_problem, read_yaml, require_mapping, with_absolute_paths
 from logitrail.config.recipe import (
@@ -16,6 +16,7 @@ from logitrail.config.recipe import (
     ModelSection,
     Section,
     TokensSection,
+    require_own_options,
 )
 from logitrail.errors import RecipeError
 
@@ -48,6 +49,11 @@ class Chain(Section):
     harmless_probes: Path | None = Field(None, description="As in a recipe; default: tokens.mine.harmless.")
     eval: EvalSection
     gate: GateSection = Field(default_factory=GateSection)
+
+    @field_validator("training")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return require_own_options(value)
 
     @model_validator(mode="after")
     def _possible(self) -> Chain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,10 @@ class ModelSection(Section):
     base: str | None = Field(None, description="Its pretrained sibling before alignment, for `project` and `pact`.")
     revision: str | None = Field(None, description="Hub commit to pin the model to.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="Type of the weights.")
-    trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
+    trust_remote_code: bool = Field(
+        False,
+        description="Run Python code from the repository `path` names; a Hub model then needs its commit as `revision`.",
+    )
 
 
 class ReferenceSection(ModelSection):
@@ -239,8 +243,40 @@ class Recipe(Section):
     @field_validator("training")
     @classmethod
     def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
-        taken = {"output_dir": "out", "seed": "seed", "str_cache_dir": "out"}
-        for key, own in taken.items():
-            if key in value:
-                raise ValueError(f"`training.{key}` is set by the recipe's `{own}`; remove it here")
-        return value
+        return require_own_options(value)
+
+
+def require_own_options(training: dict[str, Any]) -> dict[str, Any]:
+    """Raise `ValueError` for what a `training` section may not say: what other keys set, and secrets."""
+    taken = {
+        "output_dir": "out",
+        "seed": "seed",
+        "str_cache_dir": "out",
+        "trust_remote_code": "model.trust_remote_code",
+    }
+    for key, own in taken.items():
+        if key in training:
+            raise ValueError(f"`training.{key}` is set by the recipe's `{own}`; remove it here")
+    secret = _secret_key(training)
+    if secret is not None:
+        raise ValueError(
+            f"`training.{secret}` is a secret, and a recipe is copied into summaries and reports; remove it here, and log "
+            "in with `hf auth login` or set HF_TOKEN"
+        )
+    return training
+
+
+_SECRETS = re.compile(
+    r"(^|_)(api_?key|password|secret|auth_token|hub_token|hf_token|access_token)$|^token$", re.IGNORECASE
+)
+
+
+def _secret_key(value: Any, before: str = "") -> str | None:
+    """The first key, at any depth, that is there to hold a secret and holds something."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if _SECRETS.search(str(key)) and isinstance(item, str) and item:
+                return f"{before}{key}"
+            if (found := _secret_key(item, f"{before}{key}.")) is not None:
+                return found
+    return None

@@ -32,7 +32,7 @@ class ProgressFile:
     def __enter__(self) -> ProgressFile:
         make_folder(self._path.parent)
         with storage_errors(self._path):
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             os.fchmod(descriptor, 0o600)
             self._stream = os.fdopen(descriptor, "r+b")
             whole = self._read(self._stream.read())

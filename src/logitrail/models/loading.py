@@ -1,7 +1,14 @@
-"""From a folder, a GGUF file or a Hub name to a model and its tokenizer, with an error a user can act on."""
+"""From a folder, a GGUF file or a Hub name to a model and its tokenizer, with an error a user can act on.
+
+Weights are read from safetensors (or GGUF) only: a pickle can run code when it is read, and `torch.load`'s own guard
+against that has failed before (CVE-2025-32434). Code from a repository runs only when it is asked for by name, and only
+code whose text cannot change afterwards: a folder's, or a Hub repository's at one commit.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +17,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from logitrail.errors import ModelError
+from logitrail.hub import is_commit, on_hub
 from logitrail.models.chat import require_chat_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+_ADAPTER = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,86 @@ def _first_line(error: Exception) -> str:
     return (text[:200] + "…") if len(text) > 200 else text or type(error).__name__
 
 
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+ADAPTER_CONFIG = "adapter_config.json"
+_NAMES_CODE = ("config.json", "tokenizer_config.json")
+
+
+def _require_no_pickle(folder: Path, *, index: str = "model.safetensors.index.json") -> None:
+    """Raise `ModelError` where a folder's weights could only be had by unpickling."""
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if ADAPTER_CONFIG in names:
+        # transformers would load whatever model, from wherever, that file names.
+        raise ModelError(
+            f"{folder} is an adapter; name the model that it belongs to as the model, and this folder as its adapter"
+        )
+    pickled = sorted(name for name in names if name.endswith(_PICKLED) and name != "training_args.bin")
+    shards: set[str] = set()
+    if index in names:
+        try:
+            shards = {
+                str(shard) for shard in json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
+            }
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return  # the loader says what is wrong with it
+    else:
+        shards = set() if any(name.endswith(".safetensors") for name in names) else set(pickled)
+    bad = sorted(_explicit(folder / "config.json"))
+    bad += sorted(shard for shard in shards if not shard.endswith(".safetensors") or Path(shard).name != shard)
+    if bad:
+        raise ModelError(
+            f"the weights in {folder} are in {bad[0]}, and only safetensors files of that folder are read: a pickle can "
+            "run code; get the model's safetensors, or convert it once where nothing can be harmed: "
+            "AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
+        )
+
+
+def _explicit(config: Path) -> list[str]:
+    """The weights' file that a config names, where it is no safetensors file: transformers lets one such name pass."""
+    try:
+        name = json.loads(config.read_text(encoding="utf-8")).get("transformers_weights")
+    except (OSError, ValueError, AttributeError):
+        return []
+    return [name] if isinstance(name, str) and not name.endswith((".safetensors", ".safetensors.index.json")) else []
+
+
+def require_code_by_name(path: str, *, revision: str | None) -> None:
+    """Raise `ModelError` where `trust_remote_code` would run code that is not the named model's own at one commit."""
+    if on_hub(path) and not is_commit(revision):
+        raise ModelError(
+            f"trust_remote_code runs Python code from {path}, and its revision is {revision!r}: whoever may push there "
+            "could run anything here; read the code at one commit and name that commit (40 digits) as the revision, or use "
+            "a copy in a folder"
+        )
+    from transformers.utils import cached_file
+
+    for name in (*_NAMES_CODE, ADAPTER_CONFIG):
+        try:
+            found = cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+            content = json.loads(Path(found).read_text(encoding="utf-8")) if found else {}
+        except (OSError, ValueError):
+            continue  # the loader says what is wrong with it
+        if found and name == ADAPTER_CONFIG:
+            raise ModelError(
+                f"{path} is an adapter, and the code would be that of the model it names; name that model, and {path} as "
+                "its adapter"
+            )
+        for where in _strings(content.get("auto_map") if isinstance(content, dict) else None):
+            if "--" in where:
+                raise ModelError(
+                    f"{name} of {path} takes code from another repository ({where}), which trust_remote_code did not name; "
+                    "put that code into the model's own folder, and drop the part before `--` there"
+                )
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
 def load_tokenizer(
     path: str, *, revision: str | None = None, gguf_file: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
@@ -51,6 +142,8 @@ def load_tokenizer(
         ModelError: it cannot be loaded, or has no chat template.
     """
     extra: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {}
+    if trust_remote_code:
+        require_code_by_name(path, revision=revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code, **extra)
     except Exception as error:  # whatever a loader of foreign files raises becomes one line
@@ -72,9 +165,15 @@ def load_weights(
     """Load a causal language model alone, on the CPU.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: it cannot be loaded, its weights are pickled, or it would run code that nobody named.
     """
-    extra: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {}
+    extra: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {"use_safetensors": True}
+    if trust_remote_code:
+        require_code_by_name(path, revision=revision)
+    if not gguf_file:
+        _require_no_pickle(Path(path))
+    # Else transformers asks a service of the Hub to convert what has no safetensors, and takes what it sends.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
         return AutoModelForCausalLM.from_pretrained(
             path, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, **extra
@@ -87,6 +186,7 @@ def load_model(
     path: str,
     *,
     adapter: str | None = None,
+    adapter_revision: str | None = None,
     revision: str | None = None,
     gguf_file: str | None = None,
     dtype: str = "auto",
@@ -97,6 +197,7 @@ def load_model(
 
     Args:
         path: a folder or a Hub name.
+        revision, adapter_revision: of a Hub name.
         dtype: `auto` (as stored), `float32`, `bfloat16` or `float16`.
         device: where to put it; by default the first GPU, else the CPU.
 
@@ -108,8 +209,9 @@ def load_model(
     if adapter is not None:
         from peft import PeftModel
 
+        _require_adapter_without_pickle(adapter, adapter_revision)
         try:
-            model = PeftModel.from_pretrained(model, adapter)
+            model = PeftModel.from_pretrained(model, adapter, revision=adapter_revision)
         except Exception as error:  # as above
             raise ModelError(
                 f"the adapter {adapter} does not load on {path}: {_first_line(error)}; "
@@ -118,3 +220,31 @@ def load_model(
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.eval()
     return LoadedModel(model, tokenizer)
+
+
+def _require_adapter_without_pickle(adapter: str, revision: str | None) -> None:
+    """PEFT falls back to a pickled adapter where there is no safetensors file; we do not."""
+    folder = Path(adapter)
+    if folder.is_dir():
+        if (folder / _ADAPTER).is_file():
+            return
+        pickled = (folder / "adapter_model.bin").exists()
+    else:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            hf_hub_download(adapter, _ADAPTER, revision=revision)
+            return
+        except EntryNotFoundError:
+            pickled = True
+        except Exception as error:  # as above
+            raise ModelError(_advice(adapter, error)) from error
+    raise ModelError(
+        f"the adapter {adapter} has no {_ADAPTER}"
+        + (
+            ", only a pickle, which can run code when it is read; save it again as safetensors where it can do no harm"
+            if pickled
+            else "; name a folder that PEFT's `save_pretrained` wrote"
+        )
+    )

@@ -126,6 +126,10 @@ class ReferenceCache:
         self.width: int = manifest["width"]
         files = [manifest["row_spans"], *manifest["shards"]]
         for entry in files:
+            if Path(entry["file"]).name != entry["file"]:
+                raise ArtifactError(
+                    f"{path} names {entry['file']}, which is no file of its folder; build the cache again"
+                )
             try:
                 size = (folder / entry["file"]).stat().st_size
             except OSError:

@@ -44,8 +44,8 @@ def comparison_markdown(summary: Mapping[str, Any]) -> str:
     """The result, the paired differences, every setting tried, and what failed, as Markdown."""
     rows = summary["rows"]
     data_sets = list(dict.fromkeys(row["data"] for row in rows))
-    reference = summary["reference"]
-    parts = [f"# Comparison: {escape(summary['name'])}", f"Seeds {', '.join(map(str, summary['seeds']))}."]
+    reference = str(summary["reference"]).replace("`", "'")
+    parts = [f"# Comparison: {escape(summary['name'])}", f"Seeds {escape(', '.join(map(str, summary['seeds'])), 600)}."]
     for data in data_sets:
         mine = [row for row in rows if row["data"] == data]
         suites = [suite for suite in _SUITES if any(suite in row["rates"] for row in mine)]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from logitrail.report.text import visible
+
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SUITES = ("refusal", "over_refusal", "utility")
 
@@ -100,5 +102,5 @@ def _figures(of: Mapping[str, Any]) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without the characters that XML cannot hold."""
-    return _NOT_IN_XML.sub("?", text)
+    """Without the characters that XML cannot hold, and with the hidden ones shown."""
+    return _NOT_IN_XML.sub("?", visible(text))

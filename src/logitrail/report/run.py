@@ -162,6 +162,8 @@ class Run:
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     answers: Mapping[str, tuple[Answer, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    withheld: bool = False
+    """Whether prompts and answers were taken out (`report.withholding`)."""
 
     @property
     def candidates(self) -> tuple[GateResult, ...]:
@@ -382,10 +384,14 @@ def _answer(row: dict[str, Any]) -> Answer:
 def _stage_files(run_folder: Path, stage: str, known: list[str], file: str, notes: list[str]) -> dict[str, Path]:
     """The file of every model: those that the summary names first, then other folders.
 
-    Only names that the folder lists are opened, so that no name in a summary can point elsewhere.
+    Only names that the folder lists are opened, and no symbolic links, so that nothing from elsewhere gets into a report.
     """
     try:
-        found = sorted(path.name for path in (run_folder / stage).iterdir() if path.is_dir())
+        found = sorted(
+            path.name
+            for path in (run_folder / stage).iterdir()
+            if path.is_dir() and not any(part.is_symlink() for part in (path.parent, path, path / file))
+        )
     except OSError:  # no such stage yet: its files are said to be missing
         found = []
     notes.extend(f"{stage}/{name}/{file} does not exist." for name in known if name not in found)

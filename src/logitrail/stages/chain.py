@@ -118,6 +118,7 @@ def chain(run: ChainRun) -> dict[str, Any]:
             "settings": plan.model_dump(mode="json"),
             "seeds": run.stages[0].seeds,
             "versions": versions(),
+            "hub_models": run.stages[0].hub_models,
             "tokens": {"count": found["count"], "hash": found["hash"]},
             "trajectory": rows,
             "forgetting": _forgetting(run, rows),
@@ -193,7 +194,9 @@ def _merge(stage: Context, name: str) -> dict[str, Any]:
         return {}
 
     key = stage.key("merge", model=train_key(stage, name))
-    summary, _ = run_stage(folder, "merge", key, work, seeds=stage.seeds, outputs=("model",))
+    summary, _ = run_stage(
+        folder, "merge", key, work, seeds=stage.seeds, hub_models=stage.hub_models, outputs=("model",)
+    )
     return summary
 
 
@@ -237,7 +240,7 @@ def _utility(run: ChainRun, stage: Context, name: str, task: int, loaded: _Lazil
         seed=stage.recipe.seed,
     )
     files = tuple(answers_files(section.judge_names()).values())
-    summary, _ = run_stage(folder, "utility", key, work, seeds=stage.seeds, outputs=files)
+    summary, _ = run_stage(folder, "utility", key, work, seeds=stage.seeds, hub_models=stage.hub_models, outputs=files)
     return summary
 
 

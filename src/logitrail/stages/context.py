@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from logitrail.artifacts import sha256_of_file, sha256_of_json
 from logitrail.config import ModelSection, Recipe
 from logitrail.errors import DataError, ModelError
+from logitrail.hub import commit_of, on_hub
 from logitrail.stages.folder import versions
 from logitrail.stages.progress import Progress, Silent
 
@@ -42,24 +43,78 @@ class Context:
         Hashing the weights themselves at each call would take longer than most stages; their full fingerprint stands in
         the summaries and in the reference cache, where it guards the numbers.
         """
-        return _identity(_settings(self.recipe.model), self.recipe.model.path, self.recipe.model.adapter)
+        model = self.recipe.model
+        return _identity(_settings(model), self._at(model.path, model.revision), self._at(model.adapter))
 
     @cached_property
     def reference_id(self) -> str | None:
         """Names the recipe's `reference` in the same way; None where the starting policy is held."""
         held = self.recipe.reference
-        return None if held is None else _identity(_settings(held), held.path, held.adapter)
+        return (
+            None
+            if held is None
+            else _identity(_settings(held), self._at(held.path, held.revision), self._at(held.adapter))
+        )
 
     @cached_property
     def base_id(self) -> str:
         """Names the pretrained sibling in the same way."""
-        return _identity(None, self.recipe.model.base)
+        return _identity(None, self._at(self.recipe.model.base))
+
+    @cached_property
+    def hub_models(self) -> list[dict[str, str | None]]:
+        """Every model that the recipe takes from the Hub, and the commit at which all stages use it.
+
+        A commit is None where it could not be found out; loading that model says why.
+        """
+        return [
+            {"name": name, "revision": revision, "commit": commit}
+            for (name, revision), commit in self._commits.items()
+            if on_hub(name)
+        ]
+
+    @cached_property
+    def _commits(self) -> dict[tuple[str, str | None], str | None]:
+        """Of each name and revision in the recipe; None for a folder."""
+        files: dict[tuple[str, str | None], str] = {}
+        for section in (self.recipe.model, self.recipe.reference):
+            if section is None:
+                continue
+            files.setdefault((section.path, section.revision), section.gguf_file or "config.json")
+            for name, file in ((section.adapter, "adapter_config.json"), (section.base, "config.json")):
+                if name is not None:
+                    files.setdefault((name, None), file)
+        return {(name, revision): commit_of(name, revision, file=file) for (name, revision), file in files.items()}
+
+    def commit(self, name: str | None, revision: str | None = None) -> str | None:
+        """What to load a model at: the commit that a Hub name in the recipe stands for, else what was given."""
+        return (None if name is None else self._commits.get((name, revision))) or revision
+
+    def _at(self, name: str | None, revision: str | None = None) -> str | None:
+        """A Hub name with its commit; a folder as it is."""
+        commit = None if name is None else self._commits.get((name, revision))
+        return name if commit is None else f"{name}@{commit}"
+
+    def load_section(self, section: ModelSection) -> LoadedModel:
+        """The model that a recipe's section names, its adapter on top, and the tokenizer."""
+        from logitrail.models.loading import load_model  # keys and hashes are wanted without torch too
+
+        _require_code_by_name(section)
+        return load_model(
+            section.path,
+            adapter=section.adapter,
+            adapter_revision=self.commit(section.adapter),
+            revision=self.commit(section.path, section.revision),
+            gguf_file=section.gguf_file,
+            dtype=section.dtype,
+            trust_remote_code=section.trust_remote_code,
+        )
 
     def load_start(self) -> LoadedModel:
         """The starting policy and its tokenizer."""
         from logitrail.models.chat import require_system_turn
 
-        loaded = load_section(self.recipe.model)
+        loaded = self.load_section(self.recipe.model)
         if self.recipe.data.system is not None:
             require_system_turn(loaded.tokenizer, self.recipe.data.system)
         return loaded
@@ -69,8 +124,12 @@ class Context:
         from logitrail.models.loading import load_tokenizer
 
         model = self.recipe.model
+        _require_code_by_name(model)
         return load_tokenizer(
-            model.path, revision=model.revision, gguf_file=model.gguf_file, trust_remote_code=model.trust_remote_code
+            model.path,
+            revision=self.commit(model.path, model.revision),
+            gguf_file=model.gguf_file,
+            trust_remote_code=model.trust_remote_code,
         )
 
     def load_references(self, tokenizer: PreTrainedTokenizerBase) -> list[PreTrainedModel | None]:
@@ -84,7 +143,7 @@ class Context:
             return [None]
         from logitrail.models.fingerprints import tokenizer_fingerprint
 
-        loaded = load_section(section)
+        loaded = self.load_section(section)
         theirs, ours = tokenizer_fingerprint(loaded.tokenizer), tokenizer_fingerprint(tokenizer)
         if theirs != ours:
             raise ModelError(
@@ -134,18 +193,12 @@ class Context:
         return {"training": self.recipe.seed, "generation": self.recipe.seed}
 
 
-def load_section(model: ModelSection) -> LoadedModel:
-    """The model that a recipe's section names, its adapter on top, and the tokenizer."""
-    from logitrail.models.loading import load_model  # keys and hashes are wanted without torch too
+def _require_code_by_name(section: ModelSection) -> None:
+    """On what the recipe says: at the commit that a branch stands for today, nobody has read the code."""
+    if section.trust_remote_code:
+        from logitrail.models.loading import require_code_by_name
 
-    return load_model(
-        model.path,
-        adapter=model.adapter,
-        revision=model.revision,
-        gguf_file=model.gguf_file,
-        dtype=model.dtype,
-        trust_remote_code=model.trust_remote_code,
-    )
+        require_code_by_name(section.path, revision=section.revision)
 
 
 def _settings(model: ModelSection) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from logitrail.errors import ModelError, NumericalError, RecipeError
+from logitrail.hub import commit_of, is_commit, on_hub
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form
 from logitrail.models.chat import generation_ids
 from logitrail.models.head import SafetyHead
@@ -77,7 +79,7 @@ def measure_drift(
     anchor: str = "logprob",
     limit: int | None = None,
     dtype: str = "auto",
-    trust_remote_code: bool = False,
+    trust_remote_code: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """How far the safety tokens' anchors and P(S) have moved at the first response position of each probe prompt.
@@ -92,6 +94,8 @@ def measure_drift(
         reference: the aligned model; by default the one that the adapter sits on.
         tokens: a `safety_tokens.json`; by default the built-in templates' tokens.
         limit: use only the first prompts.
+        trust_remote_code: the models whose repository's Python code may run, each by its folder or as NAME@COMMIT. An
+            adapter names the model it sits on, and whoever made the adapter chose that name: it must be named here too.
 
     Returns:
         `drift`, `change` (signed: below 0 the safety tokens lost ground) and `p_safety` (`reference`, `model`, `change`),
@@ -107,7 +111,11 @@ def measure_drift(
     first, second = places(model, reference)
     prompts = read_prompts(probes, limit)
     show = progress or Silent()
-    tokenizer = load_tokenizer(first.base, trust_remote_code=trust_remote_code)
+    trusted = dict(_named(text) for text in trust_remote_code)
+    revisions = {place.base: trusted.get(place.base) or commit_of(place.base) for place in (first, second)}
+    tokenizer = load_tokenizer(
+        first.base, revision=revisions[first.base], trust_remote_code=_trusts(trusted, first.base)
+    )
     found = SafetyTokens.load(tokens, tokenizer) if tokens is not None else SafetyTokens.from_templates(tokenizer)
     compliance = list(found.compliance_ids) if form.needs_compliance else []
     if form.needs_compliance and not compliance:
@@ -115,7 +123,13 @@ def measure_drift(
     sides: list[ReferenceColumns] = []
     with show.meter("drift", 2 * len(prompts)) as meter:
         for place in (first, second):
-            loaded = load_model(place.base, adapter=place.adapter, dtype=dtype, trust_remote_code=trust_remote_code)
+            loaded = load_model(
+                place.base,
+                adapter=place.adapter,
+                revision=revisions[place.base],
+                dtype=dtype,
+                trust_remote_code=_trusts(trusted, place.base),
+            )
             found.check(loaded.tokenizer)
             sides.append(_columns(loaded, [*found.ids, *compliance], prompts, meter))
             del loaded
@@ -142,6 +156,7 @@ def measure_drift(
         "schema_version": SCHEMA_VERSION,
         "model": model,
         "reference": reference or first.base,
+        "hub_models": [{"name": name, "commit": commit} for name, commit in revisions.items() if on_hub(name)],
         "anchor": anchor,
         "unit": form.unit,
         "prompts": len(prompts),
@@ -158,6 +173,23 @@ def measure_drift(
             for prompt, d, c, a, b in zip(prompts, drift, change, p_before, p_after, strict=True)
         ],
     }
+
+
+def _named(text: str) -> tuple[str, str | None]:
+    """(name, commit) of what `trust_remote_code` names."""
+    if not on_hub(text):
+        return str(Path(text).resolve()), None
+    name, _, commit = text.rpartition("@")
+    if not name or not is_commit(commit):
+        raise RecipeError(
+            f"--trust-remote-code {text} names neither a folder nor a Hub model at one commit; give NAME@COMMIT with the "
+            "40 digits of the commit whose code you read"
+        )
+    return name, commit
+
+
+def _trusts(trusted: Mapping[str, str | None], name: str) -> bool:
+    return (name if on_hub(name) else str(Path(name).resolve())) in trusted
 
 
 def _columns(loaded: LoadedModel, ids: list[int], prompts: list[str], meter: Meter) -> ReferenceColumns:

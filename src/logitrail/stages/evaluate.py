@@ -16,7 +16,7 @@ from logitrail.methods import method
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import LoadedModel
 from logitrail.seals import read_sealed, require_files
-from logitrail.stages.context import Context, load_section
+from logitrail.stages.context import Context
 from logitrail.stages.folder import SUMMARY, run_stage
 from logitrail.stages.train import train_key
 from logitrail.train.data import load_chat_rows
@@ -98,10 +98,10 @@ def load_named(context: Context, name: str) -> LoadedModel:
     )
     model = context.recipe.model
     if context.recipe.lora is False:
-        return load_section(
+        return context.load_section(
             ModelSection(path=str(folder), dtype=model.dtype, trust_remote_code=model.trust_remote_code)
         )
-    return load_section(model.model_copy(update={"adapter": str(folder)}))
+    return context.load_section(model.model_copy(update={"adapter": str(folder)}))
 
 
 def system_of(context: Context, name: str) -> str | None:
@@ -161,7 +161,16 @@ def evaluation(context: Context, name: str) -> dict[str, Any]:
         }
 
     files = tuple(answers_files(section.judge_names()).values())
-    summary, _ = run_stage(folder, "eval", eval_key(context, name), work, seeds=context.seeds, outputs=files)
+    judges = [model for one in section.judge_names() for model in getattr(judge(one), "hub_models", [])]
+    summary, _ = run_stage(
+        folder,
+        "eval",
+        eval_key(context, name),
+        work,
+        seeds=context.seeds,
+        hub_models=[*context.hub_models, *judges],
+        outputs=files,
+    )
     return summary
 
 

@@ -8,12 +8,12 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from logitrail import __version__
-from logitrail.artifacts import TEMPORARY, make_folder, read_json, storage_errors, sync, sync_tree
+from logitrail.artifacts import TEMPORARY, make_folder, read_json, require_inside, storage_errors, sync, sync_tree
 from logitrail.errors import ArtifactError, StorageError
 from logitrail.locks import held
 from logitrail.seals import FILES, SEAL, digests, fits, read_if_of, require_files, write_sealed
@@ -42,9 +42,11 @@ def only_writer(folder: Path) -> Iterator[None]:
 
     Raises:
         BusyError: another logitrail writes there.
+        StorageError: it cannot be written, or a link in it leads elsewhere.
     """
     make_folder(folder)
     with held(folder / _LOCK):
+        require_inside(folder)
         with storage_errors(folder):
             _remove_cut_short(folder)
         yield
@@ -105,6 +107,7 @@ def run_stage(
     work: Callable[[], dict[str, Any]],
     *,
     seeds: dict[str, int],
+    hub_models: Sequence[Mapping[str, str | None]] = (),
     outputs: tuple[str, ...] = (),
 ) -> tuple[dict[str, Any], bool]:
     """Do a stage unless it is done; the summary is written last, so that a stage without one is not done.
@@ -116,6 +119,7 @@ def run_stage(
         folder: the stage's own.
         key: hash of all that the result depends on.
         work: does it and returns what the summary shall say.
+        hub_models: what was taken from the Hub, and at which commit.
         outputs: files and folders in `folder` without which the stage is not done.
 
     Returns:
@@ -143,6 +147,7 @@ def run_stage(
         "seconds": round(time.perf_counter() - start, 3),
         "seeds": seeds,
         "versions": versions(),
+        "hub_models": list(hub_models),
         "outputs": list(outputs),
         FILES: digests(folder, outputs),
         **content,

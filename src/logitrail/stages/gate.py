@@ -66,5 +66,5 @@ def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[s
         )
         return {"model": name, "alpha": section.alpha, "unscored": section.unscored, **result.as_dict()}
 
-    summary, _ = run_stage(folder, "gate", key, work, seeds=context.seeds)
+    summary, _ = run_stage(folder, "gate", key, work, seeds=context.seeds, hub_models=context.hub_models)
     return summary

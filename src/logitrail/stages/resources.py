@@ -9,6 +9,7 @@ from datasets import Dataset
 from torch import nn
 
 from logitrail.errors import RecipeError
+from logitrail.hub import on_hub
 from logitrail.models.loading import load_weights
 from logitrail.stages.context import Context
 from logitrail.train.data import load_chat_rows
@@ -50,7 +51,10 @@ class RecipeResources:
                 f"the method {self.method} compares with the model before its alignment, and the recipe names none; set "
                 "`model.base` to the pretrained sibling"
             )
-        return _frozen(load_weights(model.base, dtype=model.dtype, trust_remote_code=model.trust_remote_code))
+        # `trust_remote_code` speaks of `path`; a sibling's code only runs from a folder, where it stays what it is.
+        trust = model.trust_remote_code and not on_hub(model.base)
+        revision = self.context.commit(model.base)
+        return _frozen(load_weights(model.base, revision=revision, dtype=model.dtype, trust_remote_code=trust))
 
     def start_model(self) -> nn.Module:
         """See `Resources`."""

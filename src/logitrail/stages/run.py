@@ -100,6 +100,7 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
         "settings": recipe.model_dump(mode="json"),
         "seeds": context.seeds,
         "versions": versions(),
+        "hub_models": context.hub_models,
         "models": models,
         "gate": {name: _gate(found[f"gate_{name}"]) for name in recipe.methods},
         "tokens": found["tokens"]["tokens"],
@@ -160,11 +161,11 @@ def _gate(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_report(context: Context) -> Path:
-    """The HTML report of what `OUT/summary.json` says."""
+def write_report(context: Context, *, answers: bool = False) -> Path:
+    """The HTML report of what `OUT/summary.json` says; prompts and answers are in it only when they are asked for."""
     from logitrail.report import build_report
 
     if not (context.out / SUMMARY).exists():
         raise ArtifactError(f"{context.out / SUMMARY} does not exist; run the recipe first")
     with context.progress.meter("report", None):
-        return build_report(context.out)
+        return build_report(context.out, answers=answers)

@@ -77,7 +77,9 @@ def tokens(context: Context) -> dict[str, Any]:
             "notes": [*found.notes, *_fewer(context, found)],
         }
 
-    summary, _ = run_stage(folder, "tokens", tokens_key(context), work, seeds=context.seeds, outputs=(FILE,))
+    summary, _ = run_stage(
+        folder, "tokens", tokens_key(context), work, seeds=context.seeds, hub_models=context.hub_models, outputs=(FILE,)
+    )
     return summary
 
 

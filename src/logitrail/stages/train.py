@@ -7,6 +7,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError  # what torch.load raises instead of running a payload
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 
 from logitrail.artifacts import write_jsonl
-from logitrail.errors import LogitrailError, RecipeError
+from logitrail.errors import ArtifactError, LogitrailError, RecipeError
 from logitrail.methods import method, require_known_options
 from logitrail.methods.seam import Batches
 from logitrail.models.fingerprints import weights_fingerprint
@@ -258,7 +259,15 @@ def cache(context: Context) -> dict[str, Any] | None:
             "identity": dataclasses.asdict(store.identity),
         }
 
-    summary, _ = run_stage(folder, "cache", cache_key(context), work, seeds=context.seeds, outputs=("manifest.json",))
+    summary, _ = run_stage(
+        folder,
+        "cache",
+        cache_key(context),
+        work,
+        seeds=context.seeds,
+        hub_models=context.hub_models,
+        outputs=("manifest.json",),
+    )
     return summary
 
 
@@ -297,7 +306,7 @@ def train(context: Context, name: str) -> dict[str, Any]:
             checkpoint = last_whole_checkpoint(Path(trainer.args.output_dir))
             if checkpoint is not None:
                 context.progress.note(f"training {name} goes on from {checkpoint.name}")
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            _resume(trainer, checkpoint)
         chosen = method(name)
         own = chosen.options(context.recipe.method_options)
         chosen.finish(trainer.model, RecipeResources(context, name), own)
@@ -317,6 +326,8 @@ def train(context: Context, name: str) -> dict[str, Any]:
         )
         with published(folder / "model") as place:
             trainer.save_model(str(place))
+            # A pickle of our configuration, paths of this machine included: nobody needs it to load the model.
+            (place / "training_args.bin").unlink(missing_ok=True)
         last = history[-1] if history else {}
         return {
             "method": name,
@@ -333,10 +344,34 @@ def train(context: Context, name: str) -> dict[str, Any]:
         }
 
     summary, _ = run_stage(
-        folder, "train", train_key(context, name), work, seeds=context.seeds, outputs=("model", "log.jsonl")
+        folder,
+        "train",
+        train_key(context, name),
+        work,
+        seeds=context.seeds,
+        hub_models=context.hub_models,
+        outputs=("model", "log.jsonl"),
     )
     discard(folder / _CHECKPOINTS)  # behind the summary: until then a stop would throw the training away
     return summary
+
+
+def _resume(trainer: STRTrainer, checkpoint: Path | None) -> None:
+    """Train, from `checkpoint` if there is one. Its parts are read without running what a pickle might hold.
+
+    Raises:
+        ArtifactError: one of them is not what the Trainer writes.
+    """
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except UnpicklingError as error:
+        if checkpoint is None:
+            raise
+        raise ArtifactError(
+            f"the checkpoint {checkpoint} holds something that is no training state "
+            f"({' '.join(str(error).split())[:120]}); it is damaged or not this run's: delete it and run the same command "
+            "again"
+        ) from error
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:

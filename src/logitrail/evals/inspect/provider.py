@@ -186,6 +186,8 @@ def _load(
     adapter = None
     if note.exists():
         adapter = path
+        # Whoever made the adapter chose the name in it: that is nobody's word that the code there may run.
+        trust_remote_code = trust_remote_code and base is not None
         base = base or json.loads(note.read_text(encoding="utf-8")).get("base_model_name_or_path")
         if not base:
             raise ModelError(f"the adapter {path} does not say what it was trained on; name it with `-M base=PATH`")

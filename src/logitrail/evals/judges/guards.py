@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from logitrail.evals.judges.protocol import EMPTY, Judgement
+from logitrail.hub import commit_of, on_hub
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -133,6 +135,16 @@ class GuardJudge:
         self._batch_size = batch_size
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
 
+    @cached_property
+    def commit(self) -> str | None:
+        """Of the guard on the Hub: the one that judges, whatever its branch becomes meanwhile."""
+        return commit_of(self._path)
+
+    @property
+    def hub_models(self) -> list[dict[str, str | None]]:
+        """The guard as a summary names it; nothing where it lies in a folder."""
+        return [{"name": self._path, "revision": None, "commit": self.commit}] if on_hub(self._path) else []
+
     def text(self, tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> str:
         """What the guard reads."""
         if self.guard.template is not None:
@@ -178,13 +190,14 @@ class GuardJudge:
     def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         if self._loaded is None:
             import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer
+            from transformers import AutoTokenizer
 
             from logitrail.errors import ModelError
+            from logitrail.models.loading import load_weights
 
             try:
-                tokenizer = AutoTokenizer.from_pretrained(self._path)
-                model = AutoModelForCausalLM.from_pretrained(self._path, dtype="auto")
+                tokenizer = AutoTokenizer.from_pretrained(self._path, revision=self.commit)
+                model = load_weights(self._path, revision=self.commit)
             except Exception as error:  # whatever a loader of foreign files raises becomes one line
                 raise ModelError(
                     f"the guard model {self._path} cannot be loaded ({' '.join(str(error).split())[:200]}); give the "

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from logitrail.artifacts import sha256_of
+from logitrail.confidential import without_secrets
 from logitrail.errors import RecipeError
 from logitrail.evals.judges.protocol import EMPTY, Judgement
 from logitrail.types import Verdict
@@ -125,7 +126,8 @@ class LlmJudge:
 
 
 def _unreached(error: Exception) -> Judgement:
-    return Judgement("not_scored", f"the grader failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    text = " ".join(without_secrets(str(error)).split())[:200]
+    return Judgement("not_scored", f"the grader failed: {type(error).__name__}: {text}")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

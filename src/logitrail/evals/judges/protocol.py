@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from logitrail.confidential import without_secrets
 from logitrail.types import Verdict
 
 
@@ -65,4 +66,5 @@ def judge_all(judge: Judge, pairs: Sequence[tuple[str, str]]) -> list[Judgement]
 
 
 def _failed(error: Exception) -> Judgement:
-    return Judgement("not_scored", f"the judge failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    text = " ".join(without_secrets(str(error)).split())[:300]
+    return Judgement("not_scored", f"the judge failed: {type(error).__name__}: {text}")

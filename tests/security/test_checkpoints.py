@@ -1,0 +1,50 @@
+"""A checkpoint that somebody else put into the run's folder: read without running what it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import write_jsonl
+
+
+@pytest.fixture
+def stopped(project, logitrail, monkeypatch):
+    """A training that stopped after its last step, before its model was published; returns its checkpoint."""
+
+    def stop(_: Path):
+        raise KeyboardInterrupt
+
+    project.write(methods=["str"], training__max_steps=4)
+    with monkeypatch.context() as patch:
+        patch.setattr("logitrail.stages.train.published", stop)
+        assert logitrail("train", project.recipe).code == 130
+    return project.folder / "out/train/str/checkpoints/checkpoint-4"
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "pytorch_model.bin"])
+def test_a_payload_is_refused_by_name_and_never_runs(stopped: Path, project, logitrail, pickled, mark, name) -> None:
+    assert (stopped / name).exists() or name == "pytorch_model.bin"
+    (stopped / name).write_bytes(pickled)
+    refused = logitrail("train", project.recipe)
+    assert not mark.exists()
+    assert (refused.code, len(refused.error_lines)) == (2, 1)
+    assert "checkpoint-4 holds something that is no training state" in refused.error_lines[0]
+
+
+def test_what_nobody_reads_may_hold_anything(stopped: Path, project, logitrail, pickled, mark) -> None:
+    (stopped / "training_args.bin").write_bytes(pickled)
+    done = logitrail("train", project.recipe)
+    assert done.code == 0, done.err
+    assert "goes on from checkpoint-4" in done.err
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("lora", [{"r": 2}, False])
+def test_a_published_model_holds_no_pickle(project, logitrail, lora) -> None:
+    write_jsonl(project.folder / "train.jsonl", [{"prompt": "turn on", "response": "set light"}] * 2)
+    assert logitrail("train", project.write(methods=["sft"], training__max_steps=1, lora=lora)).code == 0
+    model = project.folder / "out/train/sft/model"
+    assert any(model.glob("*.safetensors"))
+    assert not [file.name for file in model.rglob("*") if file.suffix in (".bin", ".pt", ".pth", ".pkl")]
