@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, evaluation, model_names, suites_of
 from logitrail.stages.folder import SUMMARY, only_writer, versions
 from logitrail.stages.gate import decision
+from logitrail.stages.probabilities import FOLDER as PROBABILITIES
+from logitrail.stages.probabilities import probabilities
 from logitrail.stages.repeats import repeat_contexts, train_repeats
 from logitrail.stages.tokens import tokens
 from logitrail.stages.train import cache, method_config, train, uses_cache
@@ -46,7 +49,8 @@ def run(context: Context, *, report: bool = True) -> dict[str, Any]:
         for name in recipe.methods:
             train(context, name)
         for name in model_names(recipe):
-            evaluation(context, name)
+            evaluation(context, name, on_loaded=partial(probabilities, context, name))
+            probabilities(context, name)
         train_repeats(context)
         for name in recipe.methods:
             decision(context, name)
@@ -76,12 +80,13 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
                 for suite, rate in RATES.items()
             },
             **(
-                {"attack_refusal_rate": attack["rate"]}
+                {"attack_refusal_rate": attack["rate"], "attack_by_kind": attack["by_category"]}
                 if (attack := found[f"eval_{name}"]["suites"].get("attack")) is not None
                 else {}
             ),
             "not_scored": {suite: of["not_scored"] for suite, of in found[f"eval_{name}"]["suites"].items()},
             "by_category": found[f"eval_{name}"]["suites"].get("refusal", {}).get("by_category", {}),
+            "token_probabilities": _probabilities(out, name, found["tokens"]["hash"]),
             "train": None if name == BASE else _training(found[f"train_{name}"]),
         }
         for name in model_names(recipe)
@@ -113,6 +118,13 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
     }
     write_json(out / SUMMARY, summary)
     return summary
+
+
+def _probabilities(out: Path, name: str, tokens: str) -> dict[str, Any] | None:
+    """By suite; None where they were not measured with these tokens."""
+    path = out / PROBABILITIES / name / SUMMARY
+    found = read_json(path) if path.exists() else {}
+    return found["suites"] if found.get("tokens", {}).get("hash") == tokens else None
 
 
 def _training(summary: dict[str, Any]) -> dict[str, Any]:
