@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 from safetensors.torch import load_file
 
+from logitrail.artifacts import read_jsonl
 from tests.cli.conftest import summary, write_jsonl
 
 
@@ -79,7 +81,12 @@ def test_each_stage_by_its_command(project, logitrail):
     # six prompts cannot decide anything, and the gate says how many would
     assert decided in ("inconclusive", "fail")
     report = json.loads(logitrail("report", project.recipe, "--json").out)
-    assert report["report"].endswith("report.html")
+    assert report["report"].endswith("/report.html")
+    full = json.loads(logitrail("report", project.recipe, "--answers", "--json").out)
+    assert full["report"].endswith("/report-with-answers.html")
+    prompts = [row["prompt"] for row in read_jsonl(project.folder / "out" / "eval" / "str" / "answers.jsonl")]
+    assert any(prompt in Path(full["report"]).read_text() for prompt in prompts)
+    assert not any(prompt in Path(report["report"]).read_text() for prompt in prompts)
 
 
 def test_full_fine_tuning_and_a_frozen_reference(project, logitrail):

@@ -8,6 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+from logitrail.report import build_report
+
 CATEGORIES = ["weapons", "fraud", "malware", "self-harm", "hate", "privacy", "drugs", "violence"]
 RATES = {"base": (0.97, 0.03, 0.12), "sft": (0.46, 0.02, 0.88), "str": (0.965, 0.035, 0.885)}
 REFUSALS = [
@@ -196,3 +198,8 @@ def write_run(folder: Path, *, each: int = 20) -> Path:
     for name in ("sft", "str"):
         write_lines(folder / "train" / name / "log.jsonl", log(name))
     return folder
+
+
+def full_report(folder: Path, out: Path | None = None) -> Path:
+    """The report with prompts and answers."""
+    return build_report(folder, out, answers=True)

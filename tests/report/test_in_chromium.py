@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from logitrail.report import build_report
-from tests.report.report_fixture import answers, log, summary, write_lines, write_run
+from tests.report.report_fixture import answers, full_report, log, summary, write_lines, write_run
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:
@@ -48,7 +47,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_report(write_run(tmp_path_factory.mktemp("plain")))
+    return full_report(write_run(tmp_path_factory.mktemp("plain")))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content["models"]["str"]["by_category"][long] = content["models"]["str"]["refusal_rate"]
     content["hashes"][long] = content["commands"][0] = content["tokens"][0]["text"] = long
     write_lines(folder / "summary.json", [content])
-    return build_report(folder)
+    return full_report(folder)
 
 
 def show(driver: Any, path: Path, *, width: int = 1280, dark: bool = False) -> None:
@@ -146,7 +145,7 @@ def test_two_thousand_prompts_of_ten_runs_open_at_once(browser: Any, tmp_path: P
     for name in ("base", "sft", "str"):
         write_lines(folder / "eval" / name / "answers.jsonl", answers(name, 667))
     write_lines(folder / "summary.json", [content])
-    path = build_report(folder)
+    path = full_report(folder)
     assert path.stat().st_size < 2_000_000
     show(browser, path)
     spent = browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd")

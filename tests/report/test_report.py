@@ -20,7 +20,7 @@ from logitrail.errors import ArtifactError, StorageError
 from logitrail.report import build_report, load_run, parse_summary, report_markdown
 from logitrail.report.page import MAX_BYTES, answer_rows, render
 from logitrail.report.text import cut, interval, percent, points, seconds, short, visible
-from tests.report.report_fixture import answers, summary, write_lines, write_run
+from tests.report.report_fixture import answers, full_report, summary, write_lines, write_run
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -66,7 +66,7 @@ class Page(HTMLParser):
 
 
 def page_of(folder: Path) -> Page:
-    return Page(build_report(folder).read_text(encoding="utf-8"))
+    return Page(full_report(folder).read_text(encoding="utf-8"))
 
 
 def change(folder: Path, **new: Any) -> None:
@@ -165,7 +165,7 @@ def test_tables_and_inputs_are_labelled(whole: Page) -> None:
 
 
 def test_harmful_answers_are_folded_and_only_those(run_folder: Path) -> None:
-    html = build_report(run_folder).read_text(encoding="utf-8")
+    html = full_report(run_folder).read_text(encoding="utf-8")
     rows = html.split('<li class="row"')[1:]
     assert len(rows) == 60
     for row in rows:
@@ -214,25 +214,25 @@ def test_hostile_text_stays_text(run_folder: Path) -> None:
     assert "right⟨U+202E⟩to⟨U+2066⟩left⟨U+200F⟩" in page.text
     assert "nul⟨U+0000⟩bell⟨U+0007⟩esc⟨U+001B⟩[31m" in page.text
     assert "lone ⟨U+D800⟩ surrogate" in page.text
-    html = build_report(run_folder).read_text(encoding="utf-8")
+    html = full_report(run_folder).read_text(encoding="utf-8")
     assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x08\x1b]", html)
 
 
 def test_same_run_same_bytes(run_folder: Path, tmp_path: Path) -> None:
-    first = build_report(run_folder).read_bytes()
+    first = full_report(run_folder).read_bytes()
     second = write_run(tmp_path / "elsewhere")
-    assert build_report(second, tmp_path / "other.html").read_bytes() == first
-    code = f"import pathlib, logitrail.report as r; r.build_report(pathlib.Path({str(second)!r}))"
+    assert full_report(second, tmp_path / "other.html").read_bytes() == first
+    code = f"import pathlib, logitrail.report as r; r.build_report(pathlib.Path({str(second)!r}), answers=True)"
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-    assert (second / "report" / "report.html").read_bytes() == first
+    assert (second / "report" / "report-with-answers.html").read_bytes() == first
 
 
 def test_many_long_answers_stay_under_two_megabytes_and_it_is_said(run_folder: Path) -> None:
     for name in ("base", "sft", "str"):
         rows = [{**row, "response": "<é>" * 10_000} for row in answers(name, 120)]
         write_lines(run_folder / "eval" / name / "answers.jsonl", rows)
-    path = build_report(run_folder)
+    path = full_report(run_folder)
     assert 1_800_000 < path.stat().st_size < MAX_BYTES
     page = Page(path.read_text(encoding="utf-8"))
     shown = [attributes for tag, attributes in page.tags if attributes.get("class") == "row"]
@@ -363,7 +363,7 @@ def test_a_summary_that_cannot_be_read_is_one_clear_line(tmp_path: Path, content
     if content is not None:
         (tmp_path / "summary.json").write_bytes(content)
     with pytest.raises(ArtifactError, match=words) as caught:
-        build_report(tmp_path)
+        full_report(tmp_path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "report").exists()
 
@@ -388,16 +388,15 @@ def test_odd_values_everywhere_do_not_break_the_page(tmp_path: Path) -> None:
     assert "not measured" in page_of(tmp_path).text
 
 
-def test_the_file_is_as_private_as_the_answers_in_it(run_folder: Path, tmp_path: Path) -> None:
-    assert stat.S_IMODE(build_report(run_folder).stat().st_mode) == 0o600
-    (tmp_path / "summary.json").write_text(json.dumps(summary()))
-    assert stat.S_IMODE(build_report(tmp_path).stat().st_mode) == 0o644
+def test_the_file_is_as_private_as_what_is_in_it(run_folder: Path) -> None:
+    assert stat.S_IMODE(full_report(run_folder).stat().st_mode) == 0o600
+    assert stat.S_IMODE(build_report(run_folder).stat().st_mode) == 0o644
 
 
 def test_nothing_half_written_where_it_cannot_be_written(run_folder: Path) -> None:
     (run_folder / "report").write_text("a file in the way")
     with pytest.raises(StorageError):
-        build_report(run_folder)
+        full_report(run_folder)
 
 
 def test_markdown_has_the_same_first_screen_and_no_live_markup(run_folder: Path) -> None:

@@ -295,8 +295,15 @@ def gate(
 
 
 @app.command()
-def report(recipe: RecipePath, json: Json = False) -> None:
-    """Decide for every method, gather the stages' summaries, and build the HTML report."""
+def report(
+    recipe: RecipePath,
+    answers: Annotated[
+        bool,
+        typer.Option("--answers", help="Show prompts and answers, in report-with-answers.html, readable by you only."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Decide for every method, gather the summaries, and build the HTML report. Without answers it can be shared."""
     context = _context(recipe)
     from logitrail.cli.show import as_json
     from logitrail.stages.folder import only_writer
@@ -307,7 +314,7 @@ def report(recipe: RecipePath, json: Json = False) -> None:
         for name in context.recipe.methods:
             decision(context, name)
         summarise(context)
-        path = write_report(context)
+        path = write_report(context, answers=answers)
     if json:
         as_json({"report": str(path)})
     else:

@@ -19,11 +19,15 @@ from typing import TYPE_CHECKING, Any, Final
 from logitrail.artifacts import write_bytes
 from logitrail.report import figures, text, words
 from logitrail.report.run import SUITES, Answer, Rate, Run, load_run, number
+from logitrail.report.withholding import withhold
 
 if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
+REPORT: Final = "report.html"
+FULL_REPORT: Final = "report-with-answers.html"
+"""Another name, so that nobody passes on the one for the other."""
 MAX_BYTES: Final = 2_000_000
 _RESERVE: Final = 4_000
 _ANSWER_LIMIT: Final = 4_000
@@ -247,7 +251,7 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
     free = max_bytes - _RESERVE - len(page.render(context).encode())
     kept: dict[int, Markup] = {}
     for index in _fair_order(rows):
-        written = row_template.render(row=rows[index], number=index + 1, note_limit=_NOTE_LIMIT)
+        written = row_template.render(row=rows[index], number=index + 1, note_limit=_NOTE_LIMIT, withheld=run.withheld)
         size = len(written.encode()) + 1
         if size > free:
             break
@@ -256,14 +260,16 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
     return page.render({**context, "row_html": [kept[index] for index in sorted(kept)]})
 
 
-def build_report(run_folder: Path, out: Path | None = None) -> Path:
+def build_report(run_folder: Path, out: Path | None = None, *, answers: bool = False) -> Path:
     """Write the report of a run as one self-contained HTML file under 2 MB and return its path.
 
-    The same run gives the same bytes. The file is readable by its owner only, as the answers in it are.
+    The same run gives the same bytes. Without `answers` no prompt and no answer is in it, so that it can be passed on; with
+    them the file is readable by its owner only, as they are.
 
     Args:
         run_folder: what `logitrail run` wrote; only `summary.json` must exist, and what is missing is said.
-        out: the file to write; by default `run_folder/report/report.html`.
+        out: the file to write; by default `report.html` in `run_folder/report`, or `report-with-answers.html` there.
+        answers: show prompts and answers.
 
     Raises:
         ArtifactError: `summary.json` is missing, damaged, or of a newer schema version.
@@ -271,6 +277,8 @@ def build_report(run_folder: Path, out: Path | None = None) -> Path:
     """
     run_folder = Path(run_folder)
     run = load_run(run_folder)
-    target = Path(out) if out is not None else run_folder / "report" / "report.html"
-    write_bytes(target, render(run).encode(), private=bool(run.answers))
+    if not answers:
+        run = withhold(run)
+    target = Path(out) if out is not None else run_folder / "report" / (FULL_REPORT if answers else REPORT)
+    write_bytes(target, render(run).encode(), private=answers)
     return target

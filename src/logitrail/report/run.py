@@ -161,6 +161,8 @@ class Run:
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     answers: Mapping[str, tuple[Answer, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    withheld: bool = False
+    """Whether prompts and answers were taken out (`report.withholding`)."""
 
     @property
     def candidates(self) -> tuple[GateResult, ...]:

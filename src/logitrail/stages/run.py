@@ -148,11 +148,11 @@ def _gate(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_report(context: Context) -> Path:
-    """The HTML report of what `OUT/summary.json` says."""
+def write_report(context: Context, *, answers: bool = False) -> Path:
+    """The HTML report of what `OUT/summary.json` says; prompts and answers are in it only when they are asked for."""
     from logitrail.report import build_report
 
     if not (context.out / SUMMARY).exists():
         raise ArtifactError(f"{context.out / SUMMARY} does not exist; run the recipe first")
     with context.progress.meter("report", None):
-        return build_report(context.out)
+        return build_report(context.out, answers=answers)
