@@ -87,6 +87,22 @@ def test_each_stage_by_its_command(project, logitrail):
     prompts = [row["prompt"] for row in read_jsonl(project.folder / "out" / "eval" / "str" / "answers.jsonl")]
     assert any(prompt in Path(full["report"]).read_text() for prompt in prompts)
     assert not any(prompt in Path(report["report"]).read_text() for prompt in prompts)
+    markdown = logitrail("report", project.recipe, "--format", "md").out
+    assert markdown.startswith("# Release report: tiny\n")
+    assert "probability, str" in markdown
+    document = json.loads(logitrail("report", project.recipe, "--format", "json").out)
+    assert document["decisions"]["str"]["decision"] == decided
+    harmful = document["models"]["str"]["probabilities"]["refusal"]
+    assert harmful["prompts"] == 6
+    assert sum(harmful["each"]) == pytest.approx(harmful["together"]["value"], rel=1e-5)
+    assert not any(prompt in markdown or prompt in json.dumps(document) for prompt in prompts)
+    for form in ("md", "json"):
+        path = project.folder / f"report.{form}"
+        written = logitrail("report", project.recipe, "--format", form, "--out", path)
+        assert written.out == f"report: {path}\n"
+    assert (project.folder / "report.md").read_text() == markdown
+    assert json.loads((project.folder / "report.json").read_text()) == document
+    assert logitrail("report", project.recipe, "--out", project.folder / "r.html").out.endswith("r.html\n")
 
 
 def test_full_fine_tuning_and_a_frozen_reference(project, logitrail):

@@ -7,6 +7,7 @@ answers back to their start.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -17,14 +18,26 @@ from logitrail.models.head import SafetyHead
 from logitrail.models.loading import LoadedModel
 from logitrail.reference.prompts import measure_prompts, probabilities_of
 from logitrail.stages.context import Context
-from logitrail.stages.evaluate import load_named, model_key, suites_of, system_of
-from logitrail.stages.folder import run_stage
+from logitrail.stages.evaluate import evaluation, load_named, model_key, suites_of, system_of
+from logitrail.stages.folder import finished, run_stage
 from logitrail.stages.tokens import load_tokens, tokens_key
 from logitrail.stats import clustered_mean
 
 FOLDER = "probabilities"
 SUITES = ("refusal", "over_refusal")
 """Whose prompts are asked: the harmful and the harmless ones of the evaluation, which no training saw."""
+
+
+def evaluation_and_probabilities(context: Context, name: str) -> dict[str, Any]:
+    """Measure one model in both ways, loading it once; the evaluation's summary.
+
+    Where the tokens of this recipe are not found yet, as when the starting model alone is evaluated, the answers alone.
+    """
+    if finished(context.out / "tokens", tokens_key(context)) is None:
+        return evaluation(context, name)
+    summary = evaluation(context, name, on_loaded=partial(probabilities, context, name))
+    probabilities(context, name)
+    return summary
 
 
 def probabilities(context: Context, name: str, loaded: LoadedModel | None = None) -> dict[str, Any] | None:

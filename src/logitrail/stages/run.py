@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ from logitrail.artifacts import read_json, write_json, write_yaml
 from logitrail.errors import ArtifactError
 from logitrail.evals import judge
 from logitrail.stages.context import Context
-from logitrail.stages.evaluate import BASE, evaluation, model_names, suites_of
+from logitrail.stages.evaluate import BASE, model_names, suites_of
 from logitrail.stages.folder import SUMMARY, only_writer, versions
 from logitrail.stages.gate import decision
 from logitrail.stages.probabilities import FOLDER as PROBABILITIES
-from logitrail.stages.probabilities import probabilities
+from logitrail.stages.probabilities import evaluation_and_probabilities
 from logitrail.stages.repeats import repeat_contexts, train_repeats
 from logitrail.stages.tokens import tokens
 from logitrail.stages.train import cache, method_config, train, uses_cache
@@ -49,8 +48,7 @@ def run(context: Context, *, report: bool = True) -> dict[str, Any]:
         for name in recipe.methods:
             train(context, name)
         for name in model_names(recipe):
-            evaluation(context, name, on_loaded=partial(probabilities, context, name))
-            probabilities(context, name)
+            evaluation_and_probabilities(context, name)
         train_repeats(context)
         for name in recipe.methods:
             decision(context, name)
@@ -148,11 +146,11 @@ def _gate(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_report(context: Context, *, answers: bool = False) -> Path:
+def write_report(context: Context, out: Path | None = None, *, answers: bool = False) -> Path:
     """The HTML report of what `OUT/summary.json` says; prompts and answers are in it only when they are asked for."""
     from logitrail.report import build_report
 
     if not (context.out / SUMMARY).exists():
         raise ArtifactError(f"{context.out / SUMMARY} does not exist; run the recipe first")
     with context.progress.meter("report", None):
-        return build_report(context.out, answers=answers)
+        return build_report(context.out, out, answers=answers)
