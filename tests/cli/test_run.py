@@ -22,6 +22,7 @@ def test_run_then_skip_then_change(project, logitrail):
     first = logitrail("run", project.recipe)
     assert first.code == 0, first.err
     assert "gate of str" in first.out
+    assert "**Gate: " in (project.folder / "out/train/str/model/README.md").read_text()
     report = project.folder / "out" / "report" / "report.html"
     assert str(report) in first.out
     assert report.stat().st_size > 10_000
@@ -61,6 +62,10 @@ def test_run_then_skip_then_change(project, logitrail):
     assert "evaluating base" not in changed.err
 
 
+def decided_in_summary(project, name):
+    return summary(project)["gate"][name]["decision"]
+
+
 def test_each_stage_by_its_command(project, logitrail):
     tokens = logitrail("tokens", project.recipe, "--json")
     assert tokens.code == 0, tokens.err
@@ -87,6 +92,11 @@ def test_each_stage_by_its_command(project, logitrail):
     prompts = [row["prompt"] for row in read_jsonl(project.folder / "out" / "eval" / "str" / "answers.jsonl")]
     assert any(prompt in Path(full["report"]).read_text() for prompt in prompts)
     assert not any(prompt in Path(report["report"]).read_text() for prompt in prompts)
+    for name in ("sft", "str"):
+        card = (project.folder / "out" / "train" / name / "model" / "README.md").read_text()
+        assert f"**Gate: {decided_in_summary(project, name)}.**" in card
+        assert "Not measured." not in card
+        assert not any(prompt in card for prompt in prompts)
     markdown = logitrail("report", project.recipe, "--format", "md").out
     assert markdown.startswith("# Release report: tiny\n")
     assert "probability, str" in markdown

@@ -324,12 +324,13 @@ def report(
     context = _context(recipe)
     from logitrail.stages.folder import only_writer
     from logitrail.stages.gate import decision
-    from logitrail.stages.run import summarise, write_report
+    from logitrail.stages.run import summarise, write_cards, write_report
 
     with only_writer(context.out):
         for name in context.recipe.methods:
             decision(context, name)
         summarise(context)
+        write_cards(context)
         if form == "html":
             written: Path | None = write_report(context, out, answers=answers)
         else:

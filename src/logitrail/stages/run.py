@@ -53,6 +53,7 @@ def run(context: Context, *, report: bool = True) -> dict[str, Any]:
         for name in recipe.methods:
             decision(context, name)
         summary = summarise(context, seconds=time.perf_counter() - start)
+        write_cards(context)
         if report:
             write_report(context)
         return summary
@@ -144,6 +145,18 @@ def _gate(summary: dict[str, Any]) -> dict[str, Any]:
         "run_to_run": summary["run_to_run"],
         "suites": summary["suites"],
     }
+
+
+def write_cards(context: Context) -> None:
+    """The evidence of `OUT/summary.json` into the card of every trained model, pass or not."""
+    from logitrail.report import load_run
+    from logitrail.report.card import write_evidence
+
+    found = load_run(context.out)
+    for name in context.recipe.methods:
+        folder = context.out / "train" / name / "model"
+        if folder.is_dir():
+            write_evidence(found, name, folder)
 
 
 def write_report(context: Context, out: Path | None = None, *, answers: bool = False) -> Path:
