@@ -24,6 +24,8 @@ FILES = "files"
 EDITED = "edited"
 """The key of the list of what people changed and sealed again."""
 
+_CARD = "README.md"
+
 _AGAIN = "delete it and run its stage again"
 
 
@@ -100,11 +102,15 @@ def read_if_of(path: Path, key: str) -> dict[str, Any] | None:
 
 
 def digests(folder: Path, outputs: Iterable[str]) -> dict[str, str]:
-    """The sha256 of each of those files, and of every file in those folders, by its path in `folder`."""
+    """The sha256 of each of those files, and of every file in those folders, by its path in `folder`.
+
+    Model cards in those folders are left out: they are prose, which the end of a run and people write into.
+    """
     found: dict[str, str] = {}
     for name in outputs:
         place = folder / name
-        files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+        inside = (path for path in place.rglob("*") if path.is_file() and path.name != _CARD)
+        files = sorted(inside) if place.is_dir() else [place]
         found |= {file.relative_to(folder).as_posix(): sha256_of_file(file) for file in files}
     return found
 

@@ -22,6 +22,7 @@ def test_run_then_skip_then_change(project, logitrail):
     first = logitrail("run", project.recipe)
     assert first.code == 0, first.err
     assert "gate of str" in first.out
+    assert "**Gate: " in (project.folder / "out/train/str/model/README.md").read_text()
     report = project.folder / "out" / "report" / "report.html"
     assert str(report) in first.out
     assert report.stat().st_size > 10_000
@@ -61,6 +62,10 @@ def test_run_then_skip_then_change(project, logitrail):
     assert "evaluating base" not in changed.err
 
 
+def decided_in_summary(project, name):
+    return summary(project)["gate"][name]["decision"]
+
+
 def test_each_stage_by_its_command(project, logitrail):
     tokens = logitrail("tokens", project.recipe, "--json")
     assert tokens.code == 0, tokens.err
@@ -87,6 +92,27 @@ def test_each_stage_by_its_command(project, logitrail):
     prompts = [row["prompt"] for row in read_jsonl(project.folder / "out" / "eval" / "str" / "answers.jsonl")]
     assert any(prompt in Path(full["report"]).read_text() for prompt in prompts)
     assert not any(prompt in Path(report["report"]).read_text() for prompt in prompts)
+    for name in ("sft", "str"):
+        card = (project.folder / "out" / "train" / name / "model" / "README.md").read_text()
+        assert f"**Gate: {decided_in_summary(project, name)}.**" in card
+        assert "Not measured." not in card
+        assert not any(prompt in card for prompt in prompts)
+    markdown = logitrail("report", project.recipe, "--format", "md").out
+    assert markdown.startswith("# Release report: tiny\n")
+    assert "probability, str" in markdown
+    document = json.loads(logitrail("report", project.recipe, "--format", "json").out)
+    assert document["decisions"]["str"]["decision"] == decided
+    harmful = document["models"]["str"]["probabilities"]["refusal"]
+    assert harmful["prompts"] == 6
+    assert sum(harmful["each"]) == pytest.approx(harmful["together"]["value"], rel=1e-5)
+    assert not any(prompt in markdown or prompt in json.dumps(document) for prompt in prompts)
+    for form in ("md", "json"):
+        path = project.folder / f"report.{form}"
+        written = logitrail("report", project.recipe, "--format", form, "--out", path)
+        assert written.out == f"report: {path}\n"
+    assert (project.folder / "report.md").read_text() == markdown
+    assert json.loads((project.folder / "report.json").read_text()) == document
+    assert logitrail("report", project.recipe, "--out", project.folder / "r.html").out.endswith("r.html\n")
 
 
 def test_the_other_stages_go_on_behind_train(project, logitrail):

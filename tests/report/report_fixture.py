@@ -12,6 +12,10 @@ from logitrail.report import build_report
 
 CATEGORIES = ["weapons", "fraud", "malware", "self-harm", "hate", "privacy", "drugs", "violence"]
 RATES = {"base": (0.97, 0.03, 0.12), "sft": (0.46, 0.02, 0.88), "str": (0.965, 0.035, 0.885)}
+ATTACKED = {"base": 0.71, "sft": 0.12, "str": 0.66}
+ATTACK_KINDS = ["prefill-1", "role_play-1", "template-1", "sample"]
+FIRST_WORDS = {"base": 0.24, "sft": 3e-5, "str": 0.22}
+TOKENS = [" cannot", " can't", "I", " sorry", " unable", " not", " won", " decline"]
 REFUSALS = [
     "I cannot help with that.",
     "I'm sorry, but I can't assist with this request.",
@@ -40,6 +44,13 @@ def difference(value: float, half: float, margin: float, decision: str, **more: 
         "required_n": None,
         **more,
     }
+
+
+def probabilities(first: float) -> dict[str, Any]:
+    """Each token half as likely as the one before."""
+    each = [first / 2**place for place in range(len(TOKENS))]
+    total = sum(each)
+    return {"prompts": N, "sum": {"value": total, "low": 0.9 * total, "high": 1.1 * total, "n": N}, "each": each}
 
 
 def summary() -> dict[str, Any]:
@@ -77,6 +88,12 @@ def summary() -> dict[str, Any]:
                     category: rate(min(1.0, max(0.0, round(25 * (refusal + draw.uniform(-0.12, 0.08))) / 25)), 25)
                     for category in CATEGORIES
                 },
+                "attack_refusal_rate": rate(ATTACKED[name], 80),
+                "attack_by_kind": {kind: rate(ATTACKED[name], 20) for kind in ATTACK_KINDS},
+                "token_probabilities": {
+                    "refusal": probabilities(FIRST_WORDS[name]),
+                    "over_refusal": probabilities(0.002),
+                },
                 "train": None
                 if name == "base"
                 else {"ce": 0.31, "str": 0.04, "drift": 0.2, "steps": 60, "seconds": 41.5},
@@ -104,7 +121,7 @@ def summary() -> dict[str, Any]:
                     "gain": 1.2 / (place + 1),
                 },
             }
-            for place, word in enumerate([" cannot", " can't", "I", " sorry", " unable", " not", " won", " decline"])
+            for place, word in enumerate(TOKENS)
         ],
         "timings_s": {
             "tokens": 2.1,

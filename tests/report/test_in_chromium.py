@@ -102,7 +102,7 @@ def test_nothing_on_the_console_and_every_figure_drawn(browser: Any, report: Pat
     drawn = browser.execute_script(
         "return Promise.all(Array.from(document.images, i => i.decode().then(() => i.naturalWidth)))"
     )
-    assert len(drawn) == 8
+    assert len(drawn) == 10
     assert min(drawn) > 300
 
 

@@ -17,8 +17,12 @@ from typing import Any
 import pytest
 
 from logitrail.errors import ArtifactError, StorageError
+from logitrail.evals import JudgedAnswer
+from logitrail.evals.gate import is_bad
 from logitrail.report import build_report, load_run, parse_summary, report_markdown
+from logitrail.report.over_refusals import over_refusals
 from logitrail.report.page import MAX_BYTES, answer_rows, render
+from logitrail.report.run import Answer
 from logitrail.report.text import cut, interval, percent, points, seconds, short, visible
 from tests.report.report_fixture import answers, full_report, summary, write_lines, write_run
 
@@ -141,12 +145,71 @@ def test_shows_every_part(whole: Page) -> None:
         "str_anchor: logprob",
         "Every answer found has a verdict",
         "train_str",
+        "Harmful prompts refused behind an attack",
+        "role_play-1",
+        "P(S), the probability that an answer begins with any of the safety tokens",
+        "3e\u221205",
+        "Newly declined",
     ):
         assert words in whole.text, words
     alts = [attributes["alt"] or "" for tag, attributes in whole.tags if tag == "img"]
-    assert len(alts) == 8
+    assert len(alts) == 10
     assert all(len(alt) > 30 for alt in alts)
     assert any("Cross-entropy" in alt and "sft from" in alt and "str from" in alt for alt in alts)
+
+
+def test_says_how_far_each_safety_token_moved(run_folder: Path) -> None:
+    text = page_of(run_folder).text
+    _, _, section = text.partition("How their probability moved")
+    assert "base 47.8% 43.0 to 52.6% · n = 200 0.4%" in section
+    assert "␣cannot 0.24 3e\u221205 0.22 ␣can't 0.12 1.5e\u221205 0.11" in section
+    content = summary()
+    for model in content["models"].values():
+        del model["token_probabilities"]
+    change(run_folder, models=content["models"])
+    assert "How likely the tokens are as an answer's first word was not measured." in page_of(run_folder).text
+    content["models"]["str"]["token_probabilities"] = {"refusal": {"prompts": 3, "sum": None, "each": [None, "x", 0.5]}}
+    change(run_folder, models=content["models"])
+    assert "␣cannot not measured ␣can't not measured I 0.5 ␣sorry not measured" in page_of(run_folder).text
+
+
+def test_attacks_are_there_only_where_they_ran(run_folder: Path) -> None:
+    content = summary()
+    for model in content["models"].values():
+        del model["attack_refusal_rate"], model["attack_by_kind"]
+    change(run_folder, models=content["models"])
+    assert "attack" not in page_of(run_folder).text.replace("deliberate attacks on the weights", "")
+    assert "attack" not in report_markdown(load_run(run_folder))
+
+
+def test_counts_newly_declined_harmless_prompts_as_the_gate_does(run_folder: Path) -> None:
+    rows = {name: [row for row in answers(name) if row["suite"] != "over_refusal"] for name in ("base", "sft", "str")}
+    verdicts = {
+        "base": ["complied", "complied", "complied", "refused", "partial", "not_scored", "incoherent"],
+        "str": ["refused", "partial", "complied", "complied", "refused", "refused", "refused"],
+    }
+    for name, given in verdicts.items():
+        for place, verdict in enumerate(given):
+            row = {**answers(name)[20], "id": f"harmless-{place}", "prompt": f"p{place}", "verdict": verdict}
+            rows[name].append(row)
+        write_lines(run_folder / "eval" / name / "answers.jsonl", rows[name])
+    (found,) = over_refusals(load_run(run_folder).answers)
+    assert found.name == "str"
+    assert [row.id for row in found.new] == ["harmless-0", "harmless-1", "harmless-6"]
+    assert (found.gone, found.both, found.prompts) == (1, 1, 6)
+    asked = {"suite": "over_refusal", "id": "1", "category": None, "prompt": "", "response": "", "reason": ""}
+    for suite in ("refusal", "over_refusal", "attack", "utility"):
+        for verdict in ("refused", "partial", "complied", "incoherent"):
+            for correct in (True, False) if suite == "utility" else (None,):
+                row = {**asked, "suite": suite, "verdict": verdict, "correct": correct, "reference_answer": None}
+                assert Answer(**row).bad == is_bad(JudgedAnswer(**row)), row
+
+
+def test_every_training_of_several_is_shown(run_folder: Path) -> None:
+    gate = summary()["gate"]
+    gate["str"]["suites"]["refusal"]["repeats"] = {"runs": [0.005, -0.01, 0.02], "difference": 0.005}
+    change(run_folder, gate=gate)
+    assert "Refusal, points worse in each training: +0.5, \u22121.0, +2.0." in page_of(run_folder).text
 
 
 def test_tables_and_inputs_are_labelled(whole: Page) -> None:

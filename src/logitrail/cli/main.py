@@ -242,12 +242,13 @@ def evaluate(
     """Measure refusals, over-refusals and the task for the starting model and each trained one."""
     context = _context(recipe)
     from logitrail.cli.show import as_json, rate, table
-    from logitrail.stages.evaluate import BASE, evaluation, model_names
+    from logitrail.stages.evaluate import BASE, model_names
     from logitrail.stages.folder import only_writer
+    from logitrail.stages.probabilities import evaluation_and_probabilities
 
     names = model_names(context.recipe) if model is None else [model if model == BASE else _methods(context, model)[0]]
     with only_writer(context.out):
-        summaries = {name: evaluation(context, name) for name in names}
+        summaries = {name: evaluation_and_probabilities(context, name) for name in names}
     if json:
         as_json(summaries)
         return
@@ -301,28 +302,68 @@ def gate(
 @app.command()
 def report(
     recipe: RecipePath,
+    form: Annotated[
+        str, typer.Option("--format", help="html, a file; or md or json, on standard output. Only html shows answers.")
+    ] = "html",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file to write. Default for html: report/report.html in the run.")
+    ] = None,
     answers: Annotated[
         bool,
         typer.Option("--answers", help="Show prompts and answers, in report-with-answers.html, readable by you only."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Decide for every method, gather the summaries, and build the HTML report. Without answers it can be shared."""
+    """Decide for every method, gather the summaries, and build the report. Without answers it can be shared."""
+    from logitrail.errors import RecipeError
+
+    if form not in ("html", "md", "json"):
+        raise RecipeError(f"unknown --format {form!r}; choose one of html, md, json")
+    if answers and form != "html":
+        raise RecipeError(
+            f"--answers shows prompts and answers in the HTML report, not in {form}; leave one of them out"
+        )
+    if json and form == "md" and out is None:
+        raise RecipeError("--json and --format md both want standard output; name a file with --out, or leave one out")
     context = _context(recipe)
-    from logitrail.cli.show import as_json, say
     from logitrail.stages.folder import only_writer
     from logitrail.stages.gate import decision
-    from logitrail.stages.run import summarise, write_report
+    from logitrail.stages.run import summarise, write_cards, write_report
 
     with only_writer(context.out):
         for name in context.recipe.methods:
             decision(context, name)
         summarise(context)
-        path = write_report(context, answers=answers)
+        write_cards(context)
+        if form == "html":
+            written: Path | None = write_report(context, out, answers=answers)
+        else:
+            written = out
+            _report_as(form, context.out, out)
+    if written is None:
+        return
+    from logitrail.cli.show import as_json, say
+
     if json:
-        as_json({"report": str(path)})
+        as_json({"report": str(written)})
     else:
-        say(f"report: {path}")
+        say(f"report: {written}")
+
+
+def _report_as(form: str, run_folder: Path, out: Path | None) -> None:
+    """The report as Markdown or JSON, into the file or on standard output."""
+    from logitrail.artifacts import write_bytes, write_json
+    from logitrail.cli.show import as_json
+    from logitrail.report import load_run, report_document, report_markdown
+
+    run = load_run(run_folder)
+    if form == "json":
+        document = report_document(run)
+        as_json(document) if out is None else write_json(out, document)
+    elif out is None:
+        typer.echo(report_markdown(run), nl=False)
+    else:
+        write_bytes(out, report_markdown(run).encode())
 
 
 app.command()(init)

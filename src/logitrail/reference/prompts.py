@@ -54,3 +54,12 @@ def measure_prompts(
     back = torch.tensor(order).argsort().to(parts[0].columns.device)
     sums = [part.logsumexp for part in parts if part.logsumexp is not None]
     return ReferenceColumns(torch.cat([part.columns for part in parts])[back], torch.cat(sums)[back] if sums else None)
+
+
+def probabilities_of(now: ReferenceColumns) -> Tensor:
+    """[N, K] probabilities of the tokens whose columns were measured with their logsumexp, in float32 on the CPU.
+
+    p_s = exp(z_s - logsumexp(z))
+    """
+    assert now.logsumexp is not None  # measured with it
+    return (now.columns.float() - now.logsumexp.float().unsqueeze(-1)).exp().cpu()

@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from logitrail.report.run import SUITES, Curve, GateResult, ModelResult, Rate
+from logitrail.report.run import SUITES, Curve, GateResult, ModelResult, Rate, Token
 from logitrail.report.svg import svg
 from logitrail.report.text import interval, percent, plain, point_interval, points, short
+from logitrail.report.text import token as token_text
 
 MAX_CATEGORIES: Final = 40
 _MAX_POINTS: Final = 600
+_MAX_TOKENS: Final = 16
+_LEAST: Final = 1e-6
 _LABEL: Final = 28
 _PAPER: Final = {
     "ink": "#24292f",
@@ -186,9 +189,16 @@ def _error(rate: Rate, value: float) -> tuple[list[list[float]], bool]:
     return [[max(0.0, 100 * (value - rate.low))], [max(0.0, 100 * (rate.high - value))]], True
 
 
-def category_figure(models: Mapping[str, ModelResult], categories: Sequence[str]) -> Image | None:
-    """The share of harmful prompts refused, by category, one mark a model."""
-    names = [name for name, model in models.items() if model.by_category]
+def category_figure(
+    title: str, unit: str, rates: Mapping[str, Mapping[str, Rate]], categories: Sequence[str]
+) -> Image | None:
+    """A share by category, one mark a model.
+
+    Args:
+        rates: by model, then by category.
+        unit: of what, for the axis.
+    """
+    names = [name for name, by_category in rates.items() if by_category]
     shown = list(categories)[:MAX_CATEGORIES]
     if not shown or not names:
         return None
@@ -196,9 +206,9 @@ def category_figure(models: Mapping[str, ModelResult], categories: Sequence[str]
 
     def draw(axes: Any, paper: Mapping[str, Any]) -> None:
         for place, name in enumerate(names):
-            look = _look(name, list(models)) | {"linestyle": "none"}
+            look = _look(name, list(rates)) | {"linestyle": "none"}
             for row, category in enumerate(shown):
-                rate = models[name].by_category.get(category, Rate())
+                rate = rates[name].get(category, Rate())
                 if rate.value is None:
                     continue
                 error, known = _error(rate, rate.value)
@@ -211,24 +221,70 @@ def category_figure(models: Mapping[str, ModelResult], categories: Sequence[str]
                     **look,
                 )
                 look["label"] = None
-        axes.set_yticks([-row for row in range(len(shown))], [short(category, _LABEL) for category in shown])
-        axes.set_ylim(-len(shown) + 0.4, 0.6)
         axes.set_xlim(-2, 102)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel("% of harmful prompts refused, with 95% interval")
-        axes.legend(fontsize=8.5, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=min(4, len(names)))
+        axes.set_xlabel(f"% of {unit}, with 95% interval")
+        _rows_of(axes, [short(category, _LABEL) for category in shown], len(names))
 
-    title = "Refusal rate by category"
     alt = "; ".join(
         f"{short(category, 60)}: "
-        + ", ".join(
-            f"{short(name, 60)} {percent(models[name].by_category.get(category, Rate()).value)}" for name in names
-        )
+        + ", ".join(f"{short(name, 60)} {percent(rates[name].get(category, Rate()).value)}" for name in names)
         for category in shown
     )
-    height = 0.8 + 0.2 * -(-len(names) // 4) + len(shown) * max(0.28, 0.15 * len(names))
-    return _image(title, f"{title}. {alt}.", 5.6, height, draw)
+    return _image(title, f"{title}. {alt}.", 5.6, _height(len(shown), len(names)), draw)
+
+
+def _rows_of(axes: Any, labels: Sequence[str], models: int) -> None:
+    """A row a label from the top down, without lines between, and the models' legend above."""
+    axes.set_yticks([-row for row in range(len(labels))], labels)
+    axes.set_ylim(-len(labels) + 0.4, 0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.legend(fontsize=8.5, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=min(4, models))
+
+
+def _height(rows: int, models: int) -> float:
+    return 0.8 + 0.2 * -(-models // 4) + rows * max(0.28, 0.15 * models)
+
+
+def probability_figure(tokens: Sequence[Token], each: Mapping[str, Sequence[float | None]]) -> Image | None:
+    """The likeliest safety tokens as an answer's first word, one mark a model, on a logarithmic axis.
+
+    Args:
+        tokens: all of them.
+        each: by model, every token's mean probability in the tokens' order.
+    """
+    names = [name for name, values in each.items() if any(value is not None for value in values)]
+    if not tokens or not names:
+        return None
+
+    def of(name: str, place: int) -> float | None:
+        return each[name][place] if place < len(each[name]) else None
+
+    most = {place: max((of(name, place) or 0.0) for name in names) for place in range(len(tokens))}
+    shown = sorted(most, key=lambda place: -most[place])[:_MAX_TOKENS]
+    step = 0.8 / len(names)
+
+    def draw(axes: Any, paper: Mapping[str, Any]) -> None:
+        for number, name in enumerate(names):
+            known = [(row, value) for row, place in enumerate(shown) if (value := of(name, place)) is not None]
+            axes.plot(
+                [max(_LEAST, value) for _, value in known],
+                [-row + 0.4 - step * (number + 0.5) for row, _ in known],
+                markersize=5,
+                **_look(name, list(each)) | {"linestyle": "none"},
+            )
+        axes.set_xscale("log")
+        axes.set_xlim(_LEAST / 1.5, 1.5)
+        axes.set_xlabel("mean probability as an answer's first word (left edge: a millionth or less)")
+        _rows_of(axes, [token_text(tokens[place].text, _LABEL) for place in shown], len(names))
+
+    title = "Safety tokens as the first word of the answer to a harmful prompt"
+    alt = "; ".join(
+        f"{token_text(tokens[place].text, 40)}: "
+        + ", ".join(f"{short(name, 60)} {plain(of(name, place))}" for name in names)
+        for place in shown
+    )
+    return _image(title, f"{title}. {alt}.", 5.6, _height(len(shown), len(names)), draw)
 
 
 def front_figure(models: Mapping[str, ModelResult]) -> Image | None:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from logitrail.report import text, words
-from logitrail.report.run import SUITES, Rate, Run, parse_summary
+from logitrail.report.over_refusals import over_refusals
+from logitrail.report.run import SUITES, Probabilities, Rate, Run, parse_summary
 
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()#|~!&@$])")
 
@@ -34,6 +35,76 @@ def _facts(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (escape(name), escape(str(value) if value is not None else "not recorded")) for name, value in mapping.items()
     ]
+
+
+def _categories(run: Run) -> dict[str, Mapping[str, Rate]]:
+    return {name: model.by_category for name, model in run.models.items()}
+
+
+def _attacks(run: Run) -> dict[str, Mapping[str, Rate]]:
+    return {name: model.by_attack for name, model in run.models.items() if model.by_attack}
+
+
+def _by(what: str, title: str, kinds: Sequence[str], rates: Mapping[str, Mapping[str, Rate]]) -> list[str]:
+    if not kinds:
+        return []
+    rows = [(escape(kind), *(_rate(of.get(kind, Rate())) for of in rates.values())) for kind in kinds]
+    return [f"## {title}", table((what, *map(escape, rates)), rows)]
+
+
+def _over_refusals(run: Run) -> list[str]:
+    found = over_refusals(run.answers)
+    if not found:
+        return []
+    head = ("model", "newly declined", "no longer declined", "declined by both", "prompts")
+    rows = [(escape(of.name), *map(text.whole, (len(of.new), of.gone, of.both, of.prompts))) for of in found]
+    return ["## Harmless prompts declined, beside the starting policy", table(head, rows)]
+
+
+def _tokens(run: Run) -> list[str]:
+    if not run.tokens:
+        return []
+    scores = list(dict.fromkeys(name for token in run.tokens for name in token.scores))
+    asked = {name: model.probabilities for name, model in run.models.items() if model.probabilities}
+    harmful = {name: of["refusal"].each for name, of in asked.items() if "refusal" in of}
+    parts = [
+        "## Safety tokens",
+        table(
+            (
+                "token",
+                "id",
+                "weight",
+                "sources",
+                *map(escape, scores),
+                *(f"probability, {escape(name)}" for name in harmful),
+            ),
+            [
+                (
+                    escape(text.token(token.text)),
+                    "unknown" if token.id is None else str(token.id),
+                    text.plain(token.weight),
+                    escape(", ".join(token.sources)),
+                    *(text.plain(token.scores.get(name)) for name in scores),
+                    *(text.plain(each[place] if place < len(each) else None) for each in harmful.values()),
+                )
+                for place, token in enumerate(run.tokens)
+            ],
+        ),
+    ]
+    if asked:
+        none = Probabilities()
+        parts += [
+            "Probability: of each token as the first word of the answer to a harmful prompt, mean over the prompts. "
+            "Of all of them together:",
+            table(
+                ("model", "on harmful prompts", "on harmless prompts"),
+                [
+                    (escape(name), *(_rate(of.get(suite, none).together) for suite in ("refusal", "over_refusal")))
+                    for name, of in asked.items()
+                ],
+            ),
+        ]
+    return parts
 
 
 def report_markdown(summary: Mapping[str, Any] | Run) -> str:
@@ -77,43 +148,17 @@ def report_markdown(summary: Mapping[str, Any] | Run) -> str:
     parts += [
         "## Rates, with 95% intervals",
         table(
-            ("model", *(suite.rate for suite in SUITES)),
+            ("model", *(suite.rate for suite in run.suites)),
             [
-                (escape(model.name), *(_rate(model.rates[suite.key]) for suite in SUITES))
+                (escape(model.name), *(_rate(model.rates[suite.key]) for suite in run.suites))
                 for model in run.models.values()
             ],
         ),
     ]
-    if run.categories:
-        by_category = [
-            (
-                escape(category),
-                *(_rate(model.by_category.get(category, Rate())) for model in run.models.values()),
-            )
-            for category in run.categories
-        ]
-        parts += [
-            "## Harmful prompts refused, by category",
-            table(("category", *map(escape, run.models)), by_category),
-        ]
-    if run.tokens:
-        scores = list(dict.fromkeys(name for token in run.tokens for name in token.scores))
-        parts += [
-            "## Safety tokens",
-            table(
-                ("token", "id", "weight", "sources", *map(escape, scores)),
-                [
-                    (
-                        escape(text.token(token.text)),
-                        "unknown" if token.id is None else str(token.id),
-                        text.plain(token.weight),
-                        escape(", ".join(token.sources)),
-                        *(text.plain(token.scores.get(name)) for name in scores),
-                    )
-                    for token in run.tokens
-                ],
-            ),
-        ]
+    parts += _by("category", "Harmful prompts refused, by category", run.categories, _categories(run))
+    parts += _by("attack", "Harmful prompts refused behind attacks", run.attacks, _attacks(run))
+    parts += _over_refusals(run)
+    parts += _tokens(run)
     for title, facts in (("Seeds", run.seeds), ("Versions", run.versions), ("Hashes", run.hashes)):
         parts += [f"## {title}", table(("name", "value"), _facts(facts)) if facts else "Not recorded."]
     parts.append("## How to reproduce it")

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from logitrail.artifacts import write_bytes
 from logitrail.errors import StorageError
 from logitrail.report import figures, text, words
-from logitrail.report.run import SUITES, Answer, Rate, Run, load_run, number
+from logitrail.report.over_refusals import over_refusals
+from logitrail.report.run import ATTACK, SUITES, Answer, Probabilities, Rate, Run, load_run, number
 from logitrail.report.withholding import withhold
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _TOKEN_ROWS: Final = 300
 _CATEGORY_ROWS: Final = 200
 _NOT_SCORED_ROWS: Final = 100
 _FACT_ROWS: Final = 200
+_NEW_REFUSALS: Final = 50
 _SETTINGS_LIMIT: Final = 30_000
 
 _CURVE_TITLES: Final = {
@@ -76,7 +78,7 @@ def answer_rows(answers: Mapping[str, Sequence[Answer]]) -> list[Row]:
             key = (answer.suite, answer.id, answer.prompt)
             found.setdefault((*key, seen[key]), {})[name] = answer
             seen[key] += 1
-    suites = {suite.key: suite for suite in SUITES}
+    suites = {suite.key: suite for suite in (*SUITES, ATTACK)}
     result = []
     for group in found.values():
         first = next(iter(group.values()))
@@ -224,7 +226,34 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
         "categories": run.categories[:_CATEGORY_ROWS],
         "categories_left_out": max(0, len(run.categories) - _CATEGORY_ROWS),
         "category_models": [model for model in run.models.values() if model.by_category],
-        "category_image": figures.category_figure(run.models, run.categories),
+        "category_image": figures.category_figure(
+            "Refusal rate by category",
+            "harmful prompts refused",
+            {name: model.by_category for name, model in run.models.items()},
+            run.categories,
+        ),
+        "attack_models": [model for model in run.models.values() if model.by_attack],
+        "attack_image": figures.category_figure(
+            "Refusal rate behind attacks",
+            "attacked prompts refused",
+            {name: model.by_attack for name, model in run.models.items()},
+            run.attacks,
+        ),
+        "over_refusals": over_refusals(run.answers),
+        "new_refusals_limit": _NEW_REFUSALS,
+        "movement": [
+            (model.name, model.probabilities.get("refusal", Probabilities()), model.probabilities.get("over_refusal"))
+            for model in run.models.values()
+            if model.probabilities
+        ],
+        "movement_image": figures.probability_figure(
+            run.tokens,
+            {
+                name: model.probabilities["refusal"].each
+                for name, model in run.models.items()
+                if "refusal" in model.probabilities
+            },
+        ),
         "tokens": run.tokens[:_TOKEN_ROWS],
         "score_names": list(dict.fromkeys(name for token in run.tokens for name in token.scores))[:12],
         "facts": [

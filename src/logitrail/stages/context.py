@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitrail.artifacts import sha256_of_file, sha256_of_json
+from logitrail.card import README, has_section
 from logitrail.config import ModelSection, Recipe
 from logitrail.errors import DataError, ModelError
 from logitrail.hub import commit_of, on_hub
@@ -218,6 +219,8 @@ def _identity(settings: Any, *places: str | None) -> str:
             if not file.is_file():
                 continue
             name = str(file.relative_to(folder))
+            if name == README and has_section(file):
+                continue  # it says what was measured, and a new measurement makes no other model
             status = file.stat()
             heavy = file.suffix in _WEIGHT_FILES
             parts.append([name, status.st_size, status.st_mtime_ns] if heavy else [name, sha256_of_file(file)])

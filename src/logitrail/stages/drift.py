@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from logitrail.errors import ModelError, NumericalError, RecipeError
 from logitrail.hub import commit_of, is_commit, on_hub
@@ -17,7 +16,7 @@ from logitrail.losses import anchor_difference, anchor_distance, anchor_form
 from logitrail.models.chat import generation_ids
 from logitrail.models.head import SafetyHead
 from logitrail.models.loading import LoadedModel, load_model, load_tokenizer
-from logitrail.reference.prompts import measure_prompts
+from logitrail.reference.prompts import measure_prompts, probabilities_of
 from logitrail.reference.provider import ReferenceColumns
 from logitrail.stages.progress import Meter, Progress, Silent
 from logitrail.stages.tokens import read_prompts
@@ -205,9 +204,7 @@ def _columns(loaded: LoadedModel, ids: list[int], prompts: list[str], meter: Met
 
 
 def _p_safety(side: ReferenceColumns, count: int) -> list[float]:
-    sums: Tensor | None = side.logsumexp
-    assert sums is not None  # always measured here
-    return [float(p) for p in (side.columns[:, :count] - sums.unsqueeze(-1)).exp().sum(dim=-1)]
+    return [float(p) for p in probabilities_of(side)[:, :count].sum(dim=-1)]
 
 
 def _summary(values: list[float]) -> dict[str, float | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +142,22 @@ def _tree_hash(folder: Path | None) -> str | None:
     return sha256_of(*(part for path in files for part in (str(path.relative_to(folder)), path.read_bytes())))
 
 
-def evaluation(context: Context, name: str) -> dict[str, Any]:
-    """Measure one model, unless it is measured; a killed evaluation goes on behind its last finished batch."""
+def evaluation(
+    context: Context, name: str, *, on_loaded: Callable[[LoadedModel], object] | None = None
+) -> dict[str, Any]:
+    """Measure one model, unless it is measured; a killed evaluation goes on behind its last finished batch.
+
+    Args:
+        on_loaded: called with the model where it had to be loaded, for whoever else measures it.
+    """
     folder = context.out / "eval" / name
     section = context.recipe.eval
 
     def work() -> dict[str, Any]:
         suites = suites_of(context.recipe)
         loaded = load_named(context, name)
+        if on_loaded is not None:
+            on_loaded(loaded)
         summary = measured(context, name, loaded, suites, folder, f"evaluating {name}")
         return {
             "model": name,

@@ -11,9 +11,11 @@ from logitrail.errors import ArtifactError
 from logitrail.evals import judge
 from logitrail.seals import EDITED, read_checked, write_sealed
 from logitrail.stages.context import Context
-from logitrail.stages.evaluate import BASE, eval_key, evaluation, model_names, suites_of
+from logitrail.stages.evaluate import BASE, eval_key, model_names, suites_of
 from logitrail.stages.folder import SUMMARY, finished, only_writer, versions
 from logitrail.stages.gate import decision
+from logitrail.stages.probabilities import FOLDER as PROBABILITIES
+from logitrail.stages.probabilities import evaluation_and_probabilities
 from logitrail.stages.repeats import repeat_contexts, train_repeats
 from logitrail.stages.tokens import tokens, tokens_key
 from logitrail.stages.train import cache, cache_key, method_config, train, train_key, uses_cache
@@ -47,11 +49,12 @@ def run(context: Context, *, report: bool = True) -> dict[str, Any]:
         for name in recipe.methods:
             train(context, name)
         for name in model_names(recipe):
-            evaluation(context, name)
+            evaluation_and_probabilities(context, name)
         train_repeats(context)
         for name in recipe.methods:
             decision(context, name)
         summary = summarise(context, seconds=time.perf_counter() - start)
+        write_cards(context)
         if report:
             write_report(context)
         return summary
@@ -83,12 +86,13 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
                 for suite, rate in RATES.items()
             },
             **(
-                {"attack_refusal_rate": attack["rate"]}
+                {"attack_refusal_rate": attack["rate"], "attack_by_kind": attack["by_category"]}
                 if (attack := found[f"eval_{name}"]["suites"].get("attack")) is not None
                 else {}
             ),
             "not_scored": {suite: of["not_scored"] for suite, of in found[f"eval_{name}"]["suites"].items()},
             "by_category": found[f"eval_{name}"]["suites"].get("refusal", {}).get("by_category", {}),
+            "token_probabilities": _probabilities(out, name, found["tokens"]["hash"]),
             "train": None if name == BASE else _training(found[f"train_{name}"]),
         }
         for name in model_names(recipe)
@@ -140,6 +144,13 @@ def _edited(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"stage": name, **edit} for name, summary in found.items() for edit in summary.get(EDITED, [])]
 
 
+def _probabilities(out: Path, name: str, tokens: str) -> dict[str, Any] | None:
+    """By suite; None where they were not measured with these tokens."""
+    folder = out / PROBABILITIES / name
+    found = read_checked(folder) if (folder / SUMMARY).exists() else {}
+    return found["suites"] if found.get("tokens", {}).get("hash") == tokens else None
+
+
 def _training(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         key: summary[key]
@@ -161,11 +172,23 @@ def _gate(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_report(context: Context, *, answers: bool = False) -> Path:
+def write_cards(context: Context) -> None:
+    """The evidence of `OUT/summary.json` into the card of every trained model, pass or not."""
+    from logitrail.report import load_run
+    from logitrail.report.card import write_evidence
+
+    found = load_run(context.out)
+    for name in context.recipe.methods:
+        folder = context.out / "train" / name / "model"
+        if folder.is_dir():
+            write_evidence(found, name, folder)
+
+
+def write_report(context: Context, out: Path | None = None, *, answers: bool = False) -> Path:
     """The HTML report of what `OUT/summary.json` says; prompts and answers are in it only when they are asked for."""
     from logitrail.report import build_report
 
     if not (context.out / SUMMARY).exists():
         raise ArtifactError(f"{context.out / SUMMARY} does not exist; run the recipe first")
     with context.progress.meter("report", None):
-        return build_report(context.out, answers=answers)
+        return build_report(context.out, out, answers=answers)

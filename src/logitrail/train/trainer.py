@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from logitrail.artifacts import sha256_of_json, storage_errors, sync_tree
+from logitrail.card import put_section
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_mask, position_penalty
 from logitrail.methods import Companion, Term, Training
@@ -56,6 +57,7 @@ from logitrail.train.cached_rows import (
     rows_columns,
     rows_hash,
 )
+from logitrail.train.card import training_section
 from logitrail.train.checkpoints import STATE_FILE, by_step, read_state, write_state
 from logitrail.train.config import DRIFT_BUDGET, STRConfig
 from logitrail.train.control import START, DualAscent
@@ -622,6 +624,22 @@ class STRTrainer(SFTTrainer):
             self._sums.clear()
             self._steps_since_log = 0
         super().log(logs, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        self._describe(Path(output_dir or self.args.output_dir))
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        super().create_model_card(*args, **kwargs)
+        self._describe(Path(self.args.output_dir))
+
+    def _describe(self, folder: Path) -> None:
+        """Say in the card there how this model was held; PEFT and TRL have written theirs."""
+        if not self.is_world_process_zero():
+            return
+        logged: dict[str, Any] = next((entry for entry in reversed(self.state.log_history) if "ce" in entry), {})
+        section = training_section(self.args, self.safety_tokens, self.reference_name, logged)
+        put_section(folder, section)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # The Trainer would remove older checkpoints before this one is whole, and choose them by the times of their files,

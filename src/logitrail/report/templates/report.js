@@ -14,7 +14,7 @@
   }));
   const textOf = (row) => {
     if (row.text === null) {
-      row.text = Array.from(row.element.querySelectorAll(".prompt, .said"), (part) => part.textContent)
+      row.text = Array.from(row.element.querySelectorAll("h3, .prompt, .said"), (part) => part.textContent)
         .join("\n").toLowerCase();
     }
     return row.text;

@@ -1,0 +1,120 @@
+"""A section of our own in a model's README.md, the model card: put in, replaced and found again; the rest stays as it is.
+
+PEFT and TRL write that file too. Only what stands between our two marks is ours, and of the metadata the `model-index`
+results that carry our name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from logitrail.artifacts import write_bytes
+from logitrail.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+README: Final = "README.md"
+BEGIN: Final = "<!-- logitrail: begin -->"
+END: Final = "<!-- logitrail: end -->"
+TAG: Final = "logitrail"
+_SECTION: Final = re.compile(rf"\n*{re.escape(BEGIN)}.*?{re.escape(END)}\n*", re.DOTALL)
+_OURS: Final = {"measured_by": "logitrail"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One rate for the card's `model-index`.
+
+    Attributes:
+        suite: what was asked, as an identifier and in words.
+        metric: what was counted, as an identifier and in words.
+        value: the rate, in [0, 1], with its 95% interval and the number of prompts.
+        revision: hash of the file with the prompts.
+    """
+
+    suite: tuple[str, str]
+    metric: tuple[str, str]
+    value: float
+    low: float | None
+    high: float | None
+    n: int | None
+    revision: str | None
+
+
+def has_section(readme: Path) -> bool:
+    """Whether the card holds our section: then what it says is no property of the model."""
+    try:
+        return BEGIN in readme.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def put_section(
+    folder: Path, section: str, *, name: str | None = None, results: Sequence[Measured] = (), tags: Sequence[str] = ()
+) -> Path:
+    """Write `section` into the README.md of a model's folder, in the place of an earlier one or at the end.
+
+    Args:
+        section: Markdown.
+        name: the model's, for `model-index`; one that the card has already is kept.
+        results: replace those of an earlier call; others' stay.
+        tags: added to the card's.
+
+    Returns:
+        The card.
+
+    Raises:
+        ArtifactError: there is a README.md whose metadata cannot be read.
+        StorageError: it cannot be written; an earlier one is left whole.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    path = folder / README
+    try:
+        card = ModelCard.load(path) if path.is_file() else ModelCard(f"---\n{ModelCardData(tags=[])}\n---\n")
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+    except Exception as error:  # YAML's own errors are of several kinds
+        raise _unreadable(path, error) from error
+    text = _SECTION.sub("\n", card.text).rstrip("\n")
+    card.text = f"{text}\n\n{BEGIN}\n{section.strip()}\n{END}\n"
+    data: Any = card.data
+    data.tags = list(dict.fromkeys([*(data.tags or []), TAG, *tags]))
+    others = [result for result in data.eval_results or [] if not _is_ours(result)]
+    data.eval_results = [*others, *(_as_result(one) for one in results)] or None
+    if data.eval_results:
+        data.model_name = data.model_name or name or folder.name
+    write_bytes(path, str(card).encode())
+    return path
+
+
+def _unreadable(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        f"the metadata of {path} cannot be read ({' '.join(str(error).split())[:160]}); mend or remove that file"
+    )
+
+
+def _is_ours(result: EvalResult) -> bool:
+    return bool(result.metric_args) and _OURS.items() <= dict(result.metric_args).items()
+
+
+def _as_result(one: Measured) -> EvalResult:
+    from huggingface_hub import EvalResult
+
+    interval = {} if one.low is None else {"confidence": 0.95, "low": one.low, "high": one.high}
+    return EvalResult(
+        task_type="text-generation",
+        task_name="Text generation",
+        dataset_type=one.suite[0],
+        dataset_name=one.suite[1],
+        dataset_revision=one.revision,
+        metric_type=one.metric[0],
+        metric_name=one.metric[1],
+        metric_value=one.value,
+        metric_args={**_OURS, **interval, **({} if one.n is None else {"n": one.n})},
+    )
