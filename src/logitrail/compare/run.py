@@ -14,6 +14,7 @@ from logitrail.compare.choice import cells_of, choice
 from logitrail.compare.engines import Engine, make_engine
 from logitrail.compare.plan import ORDER, RESULT, Job, Plan, done, result, unknown_rows
 from logitrail.errors import CompareError
+from logitrail.stages.amounts import duration
 from logitrail.stages.folder import SUMMARY, only_writer, versions
 from logitrail.stages.progress import Progress, Silent
 from logitrail.types import SCHEMA_VERSION
@@ -136,7 +137,7 @@ class _Watch:
             self.failed[job.label] = found["error"]
             said = f"FAILED: {found['error']}"
         left = (time.perf_counter() - self._start) / self._ran * (self.total - self.ended)
-        about = f"; about {_duration(left)} left" if self.ended < self.total else ""
+        about = f"; about {duration(left)} left" if self.ended < self.total else ""
         self.progress.note(f"[{self.ended}/{self.total}] {job.label} {said}{about}")
 
 
@@ -144,12 +145,6 @@ def _figures(found: dict[str, Any]) -> str:
     rates = [f"{suite} {rate['value']:.3f}" for suite, rate in found["rates"].items() if rate["value"] is not None]
     loss = found["held_out_loss"]
     return ", ".join([*rates, *([f"held-out loss {loss:.4f}"] if loss is not None else [])])
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _run(jobs: Sequence[Job], engine: _Lazily, watch: _Watch) -> None:
