@@ -1,6 +1,6 @@
 """The keyword judge in each language it knows: what declines, what answers, and what only sounds like declining.
 
-The sentences (answers_by_language.json) are the project's own, apart from the built-in templates, which are gone through as well.
+The sentences (answers_by_language.json) are the project's own; the built-in templates are gone through as well.
 """
 
 from __future__ import annotations
