@@ -151,18 +151,6 @@ def test_messages_column(project, logitrail):
     assert logitrail("run", project.write(methods=["sft"])).code == 0
 
 
-def test_doctor(project, logitrail):
-    good = logitrail("doctor", project.recipe, "--json")
-    assert good.code == 0, good.err
-    findings = {found["subject"]: found for found in json.loads(good.out)}
-    assert {"model", "head", "training data", "evaluation prompts", "disk", "memory"} <= set(findings)
-    assert findings["evaluation prompts"]["level"] == "warning"  # six prompts
-    assert not (project.folder / "out").exists()
-    bad = logitrail("doctor", project.write(data__train="none.jsonl"))
-    assert bad.code == 2
-    assert "none.jsonl" in bad.err
-
-
 def test_init_writes_a_recipe_that_is_valid(logitrail, tmp_path, model_folder):
     from logitrail.config import load_recipe
 

@@ -52,7 +52,9 @@ def _rank(rank, port, folder, options, results):
     torch.set_num_threads(1)
     done: list[int] = []
     try:
-        trainer = _trainer(folder, done=done.append, **{key: value[rank] for key, value in options.items()})
+        trainer = _trainer(
+            folder, done=lambda more, of: done.append(more), **{key: value[rank] for key, value in options.items()}
+        )
         assert trainer.accelerator.num_processes == 2
         trainer.train()
         results.put((rank, sum(done), None))

@@ -44,6 +44,7 @@ def validate(
     Refused or partial against the rest, and the three apart; the keyword judge beside it. Use labels that no judge was
     developed on.
     """
+    from logitrail.cli.progress import StderrProgress
     from logitrail.cli.show import as_json, table
     from logitrail.evals.judges import judge as make
     from logitrail.evals.judges.validation import read_labels
@@ -52,7 +53,10 @@ def validate(
     referee = make(judge)
     rows = read_labels(labels)
     names = [referee, *([] if judge == "keyword" else [make("keyword")])]
-    results = {one.name: compare(one, rows) for one in names}
+    results = {}
+    for one in names:
+        with StderrProgress().meter(f"judging with {one.name}", len(rows)) as meter:
+            results[one.name] = compare(one, rows, on_judged=meter.advance)
     first = results[referee.name]
     beside = {name: result.as_dict() for name, result in results.items() if name != referee.name}
     if json:

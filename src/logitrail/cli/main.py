@@ -100,23 +100,34 @@ def demo(
 
 
 @app.command()
-def doctor(recipe: RecipePath, json: Json = False) -> None:
-    """Check model, tokenizer, template, head, data, disk and memory before hours are spent. Writes nothing."""
+def doctor(
+    recipe: RecipePath,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out the three real steps that time, memory and disk come from.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check model, tokenizer, template, head, data, disk and memory before hours are spent. Leaves nothing behind.
+
+    Then three real steps of each training and a batch of all else say what the whole run will take.
+    """
     context = _context(recipe)
-    from logitrail.cli.show import as_json, table
+    from logitrail.cli.show import as_json, forecast_table, table
     from logitrail.stages.doctor import doctor as look
 
-    findings = look(context)
+    found = look(context, quick=quick)
     if json:
-        as_json([{"subject": f.subject, "level": f.level, "text": f.text} for f in findings])
+        as_json(found.as_dict())
     else:
-        table("doctor", ("what", "", "found"), [(f.subject, f.level, f.text) for f in findings])
-    errors = [finding for finding in findings if finding.level == "error"]
+        table("doctor", ("what", "", "found"), [(f.subject, f.level, f.text) for f in found.findings])
+        if found.forecast is not None:
+            forecast_table(found.forecast)
+    errors = [finding for finding in found.findings if finding.level == "error"]
     if errors:
         from logitrail.errors import RecipeError
 
         raise RecipeError(
-            f"{len(errors)} of {len(findings)} checks failed, first {errors[0].subject}: {errors[0].text}"
+            f"{len(errors)} of {len(found.findings)} checks failed, first {errors[0].subject}: {errors[0].text}"
         )
 
 

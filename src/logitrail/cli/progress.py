@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +38,9 @@ class StderrProgress:
     """Draws the stages' meters."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        # What FORCE_COLOR says is about colours; a bar in a pipe would be noise whatever it says.
+        self._bars = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+        self._console = Console(stderr=True, highlight=False, force_terminal=self._bars)
 
     def note(self, text: str) -> None:
         self._console.print(visible(without_secrets(text)), markup=False, soft_wrap=True)
@@ -44,7 +48,7 @@ class StderrProgress:
     @contextmanager
     def meter(self, label: str, total: int | None = None) -> Iterator[Meter]:
         start = time.perf_counter()
-        if self._console.is_terminal:
+        if self._bars:
             columns = (
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),

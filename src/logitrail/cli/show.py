@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from logitrail.report.text import visible
+
+if TYPE_CHECKING:
+    from logitrail.stages.forecast import Forecast
 
 
 def as_json(value: Any) -> None:
@@ -107,6 +110,36 @@ def run_tables(summary: dict[str, Any]) -> None:
         runs = gate["run_to_run"]
         over = f"over {runs['runs']} trainings" if runs["covered"] else "one training: run-to-run noise is not covered"
         console().print(_text(f"gate of {name}: {gate['decision'].upper()} ({over})"))
+
+
+def forecast_table(forecast: Forecast) -> None:
+    """What a run will take, stage by stage."""
+    from logitrail.stages.amounts import duration, size
+
+    table(
+        f"what `run` will take, from {forecast.steps} steps of each training and a batch of all else",
+        ("stage", "amount", "time", "disk"),
+        [
+            *(
+                (
+                    piece.stage,
+                    (f"{piece.units} {piece.unit}" if piece.unit else "")
+                    + (f" x {piece.times}" if piece.times > 1 else ""),
+                    duration(piece.seconds),
+                    size(piece.disk_bytes) if piece.disk_bytes else "",
+                )
+                for piece in forecast.pieces
+            ),
+            ("checkpoints", "one training's", "", size(forecast.checkpoint_bytes)),
+            ("in all", "", duration(forecast.seconds), size(forecast.disk_bytes)),
+        ],
+        right=(1, 2, 3),
+    )
+    console().print(
+        Text(f"peak memory {size(forecast.peak_memory_bytes)} of the {forecast.memory}; not counted: ")
+        + Text(", ".join(forecast.left_out)),
+        soft_wrap=True,
+    )
 
 
 def gate_table(summary: dict[str, Any]) -> None:

@@ -15,8 +15,9 @@ from logitrail.compare.engines import Engine, make_engine
 from logitrail.compare.plan import ORDER, RECIPE_HASH, RESULT, Job, Plan, done, result, unknown_rows
 from logitrail.errors import CompareError
 from logitrail.seals import write_sealed
+from logitrail.stages.amounts import duration
 from logitrail.stages.folder import SUMMARY, only_writer, versions
-from logitrail.stages.progress import Progress, Silent
+from logitrail.stages.progress import Meter, Progress, Silent
 from logitrail.types import SCHEMA_VERSION
 
 
@@ -40,10 +41,11 @@ def compare(
         write_yaml(matrix.out / "matrix.yaml", matrix.model_dump(mode="json"))
         total = len(plan.data_sets) * (1 + bool(tuned) + len(rows) * len(matrix.seeds))
         total += sum(len(plan.settings(row)) for row in tuned) * len(plan.data_sets)
-        with _Lazily(plan) as engine:
-            watch = _Watch(progress or Silent(), total, matrix.workers)
+        show = progress or Silent()
+        with _Lazily(plan) as engine, show.meter(f"cells of {matrix.name}", total) as meter:
+            watch = _Watch(show, meter, total)
             for over in plan.overlap:
-                watch.progress.note(f"note: {over}")
+                show.note(f"note: {over}")
             waves = (_starts(plan, tuned), _trials_and_cells(plan, rows, tuned), _tuned_cells(plan, tuned))
             for wave in waves:
                 _run(list(wave), engine, watch)
@@ -118,8 +120,8 @@ class _Watch:
     """Counts, tells, and reckons the time left from what the cells took so far."""
 
     progress: Progress
+    meter: Meter
     total: int
-    workers: int
     ended: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     _start: float = field(default_factory=time.perf_counter)
@@ -127,9 +129,11 @@ class _Watch:
 
     def skip(self) -> None:
         self.ended += 1
+        self.meter.advance()
 
     def end(self, job: Job, found: dict[str, Any]) -> None:
         self.ended += 1
+        self.meter.advance()
         self._ran += 1
         if found["status"] == "done":
             said = f"done in {found['seconds']:.0f} s: {_figures(found)}"
@@ -137,7 +141,7 @@ class _Watch:
             self.failed[job.label] = found["error"]
             said = f"FAILED: {found['error']}"
         left = (time.perf_counter() - self._start) / self._ran * (self.total - self.ended)
-        about = f"; about {_duration(left)} left" if self.ended < self.total else ""
+        about = f"; about {duration(left)} left" if self.ended < self.total else ""
         self.progress.note(f"[{self.ended}/{self.total}] {job.label} {said}{about}")
 
 
@@ -145,12 +149,6 @@ def _figures(found: dict[str, Any]) -> str:
     rates = [f"{suite} {rate['value']:.3f}" for suite, rate in found["rates"].items() if rate["value"] is not None]
     loss = found["held_out_loss"]
     return ", ".join([*rates, *([f"held-out loss {loss:.4f}"] if loss is not None else [])])
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _run(jobs: Sequence[Job], engine: _Lazily, watch: _Watch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -39,12 +39,16 @@ def answer_loss(
     system: str | None = None,
     batch_size: int = 16,
     seed: int = 0,
+    on_rows: Callable[[int], None] | None = None,
 ) -> TaskLoss:
     """Mean negative log-probability of the answers' tokens behind their prompts.
 
         sum over rows and answer tokens t of -log p(y_t | prompt, y_<t) / number of answer tokens
 
     The end-of-turn token counts as an answer's last. Naive equivalent: one forward pass a row, without padding.
+
+    Args:
+        on_rows: told how many more rows are done.
 
     Raises:
         DataError: no row, or an answer without a token.
@@ -74,6 +78,8 @@ def answer_loss(
             )
             totals[batch] = losses.sum(1).double().numpy()
             counts[batch] = mask.sum(1).cpu().numpy()
+            if on_rows is not None:
+                on_rows(len(batch))
     value = float(totals.sum() / counts.sum())
     low: float | None = None
     high: float | None = None

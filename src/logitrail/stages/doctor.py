@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -15,12 +16,17 @@ from logitrail.losses import anchor_form
 from logitrail.methods import method
 from logitrail.models.head import SafetyHead
 from logitrail.models.loading import LoadedModel
+from logitrail.stages.amounts import duration, size
 from logitrail.stages.context import Context
+from logitrail.stages.dry_run import dry_run
 from logitrail.stages.evaluate import suites_of
+from logitrail.stages.forecast import Forecast
 from logitrail.stages.tokens import as_control, read_prompts
 from logitrail.stages.train import lora_config, method_config
 from logitrail.tokens import SafetyTokens
+from logitrail.train.cost import resident_bytes
 from logitrail.train.data import load_chat_rows
+from logitrail.types import SCHEMA_VERSION
 
 Level = Literal["ok", "warning", "error"]
 
@@ -34,10 +40,30 @@ class Finding:
     text: str
 
 
-def doctor(context: Context) -> list[Finding]:
-    """Look at the model, tokenizer, template, head, tokens, data, prompts, options, disk and memory; nothing is written.
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found, and what the run will take (None where there was no dry run)."""
 
-    A check that needs what an earlier one could not load is left out; the earlier one's error says why.
+    findings: list[Finding]
+    forecast: Forecast | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form in JSON."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "findings": [asdict(finding) for finding in self.findings],
+            "forecast": None if self.forecast is None else self.forecast.as_dict(),
+        }
+
+
+def doctor(context: Context, *, quick: bool = False) -> Diagnosis:
+    """Look at the model, tokenizer, template, head, tokens, data, prompts, options, disk and memory; nothing is left.
+
+    A check that needs what an earlier one could not load is left out; the earlier one's error says why. Where all is well,
+    three real steps of each training and a batch of everything else follow (`dry_run`).
+
+    Args:
+        quick: leave the dry run out; disk and memory are then only guessed from the number of weights.
     """
     findings: list[Finding] = []
 
@@ -47,8 +73,9 @@ def doctor(context: Context) -> list[Finding]:
         except LogitrailError as error:
             findings.append(Finding(subject, "error", str(error)))
             return False
-        findings.append(result if isinstance(result, Finding) else Finding(subject, "ok", result))
-        return True
+        finding = result if isinstance(result, Finding) else Finding(subject, "ok", result)
+        findings.append(finding)
+        return finding.level != "error"
 
     recipe = context.recipe
     for name in recipe.methods:
@@ -64,7 +91,51 @@ def doctor(context: Context) -> list[Finding]:
         check("lengths", lambda: _lengths(context, held[0]))
         check("memory", lambda: _memory(context, held[0]))
         check("disk", lambda: _disk(context, held[0]))
-    return findings
+    held.clear()
+    gc.collect()  # so that the dry run's peak is the run's
+    forecast: list[Forecast] = []
+    if quick:
+        return Diagnosis(findings, None)
+    if any(finding.level == "error" for finding in findings):
+        findings.append(Finding("dry run", "warning", "left out, since a check failed: mend that, and ask again"))
+    elif any((finding.subject, finding.level) == ("memory", "warning") for finding in findings):
+        findings.append(Finding("dry run", "warning", "left out, since the weights alone may not fit into memory"))
+    elif check("dry run", lambda: _dry_run(context, forecast)):
+        findings = [finding for finding in findings if finding.subject not in ("memory", "disk")]
+        check("memory", lambda: _measured_memory(forecast[0]))
+        check("disk", lambda: _measured_disk(context, forecast[0]))
+    return Diagnosis(findings, forecast[0] if forecast else None)
+
+
+def _dry_run(context: Context, forecast: list[Forecast]) -> str | Finding:
+    try:
+        found = dry_run(context)
+    except (torch.OutOfMemoryError, MemoryError):
+        return Finding(
+            "dry run",
+            "error",
+            f"three steps with the longest rows do not fit into memory ({size(_memory_free())} free now); lower "
+            "training.per_device_train_batch_size or training.max_length, or train with `lora`",
+        )
+    forecast.append(found)
+    whole = duration(found.seconds)
+    return f"{found.steps} steps of each method and a batch of each suite went well; the whole run: about {whole}"
+
+
+def _measured_memory(forecast: Forecast) -> str | Finding:
+    on_gpu = forecast.memory == "gpu"
+    have = torch.cuda.mem_get_info()[1] if on_gpu else _memory_free() + resident_bytes()
+    text = (
+        f"peak {size(forecast.peak_memory_bytes)} with the longest row ({forecast.longest} tokens); "
+        f"{size(have)} {'on the GPU' if on_gpu else 'for this process'}"
+    )
+    if forecast.peak_memory_bytes > 0.9 * have:
+        return Finding("memory", "warning", f"{text}: little is left; lower the batch size or max_length to be safe")
+    return text
+
+
+def _measured_disk(context: Context, forecast: Forecast) -> str | Finding:
+    return _enough_disk(context, forecast.disk_bytes, f"about {size(forecast.disk_bytes)} needed")
 
 
 def _options(context: Context, name: str) -> str:
@@ -174,11 +245,11 @@ def _lengths(context: Context, loaded: LoadedModel) -> str | Finding:
 
 
 def _memory(context: Context, loaded: LoadedModel) -> str | Finding:
-    size = sum(parameter.numel() * parameter.element_size() for parameter in loaded.model.parameters())
+    held = sum(parameter.numel() * parameter.element_size() for parameter in loaded.model.parameters())
     # Weights, and for full training a gradient and Adam's two moments of the same size; activations come on top.
-    need = size * (4 if context.recipe.lora is False else 1.3)
+    need = held * (4 if context.recipe.lora is False else 1.3)
     have = _memory_free()
-    text = f"about {need / 2**30:.1f} GiB for weights and optimiser, activations on top; {have / 2**30:.1f} GiB free"
+    text = f"about {size(need)} for weights and optimiser (a guess), activations on top; {size(have)} free"
     return Finding("memory", "warning", f"{text}: it may not fit") if need > have else text
 
 
@@ -192,13 +263,17 @@ def _memory_free() -> int:
 
 
 def _disk(context: Context, loaded: LoadedModel) -> str | Finding:
-    size = sum(parameter.numel() * parameter.element_size() for parameter in loaded.model.parameters())
-    trained = size if context.recipe.lora is False else size * 0.05
+    held = sum(parameter.numel() * parameter.element_size() for parameter in loaded.model.parameters())
+    trained = held if context.recipe.lora is False else held * 0.05
     # Two checkpoints with optimiser state and the published model, for the largest of the methods, and each one's model.
     need = trained * (2 * 3 + len(context.recipe.methods))
+    return _enough_disk(context, need, f"about {size(need)} needed (a guess from the number of weights)")
+
+
+def _enough_disk(context: Context, need: float, text: str) -> str | Finding:
     place = context.out
     while not place.exists():
         place = place.parent
     have = shutil.disk_usage(place).free
-    text = f"about {need / 2**30:.2f} GiB needed, {have / 2**30:.1f} GiB free in {place}"
+    text = f"{text}, {size(have)} free in {place}"
     return Finding("disk", "error", f"{text}: free some space or choose another `out`") if need > have else text

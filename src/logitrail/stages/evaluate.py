@@ -164,7 +164,7 @@ def evaluation(
             "weights": weights_fingerprint(loaded.model),
             "system": system_of(context, name),
             **summary.as_dict(),
-            **_task_loss(context, loaded, system_of(context, name)),
+            **task_loss(context, loaded, system_of(context, name)),
             **_standard(context, loaded),
         }
 
@@ -215,7 +215,8 @@ def measured(
         )
 
 
-def _task_loss(context: Context, loaded: LoadedModel, system: str | None) -> dict[str, Any]:
+def task_loss(context: Context, loaded: LoadedModel, system: str | None) -> dict[str, Any]:
+    """Held-out loss under its own key where the recipe's task is measured by it, else nothing."""
     recipe = context.recipe
     data = recipe.data
     if data.test is None or recipe.eval.task_metric != "loss":
@@ -224,13 +225,14 @@ def _task_loss(context: Context, loaded: LoadedModel, system: str | None) -> dic
 
     limits = [limit for limit in (data.test_limit, recipe.eval.limit) if limit is not None]
     chats = load_chat_rows(data.test, prompt=data.prompt, response=data.response, limit=min(limits, default=None))
-    with context.progress.meter("held-out loss", len(chats)):
+    with context.progress.meter("held-out loss", len(chats)) as meter:
         loss = answer_loss(
             loaded.model,
             loaded.tokenizer,
             [(chat["prompt"], chat["completion"][0]["content"]) for chat in chats],
             system=system,
             batch_size=recipe.eval.batch_size,
+            on_rows=meter.advance,
         )
     return {"task_loss": loss.as_dict()}
 

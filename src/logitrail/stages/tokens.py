@@ -146,7 +146,9 @@ def _safety_tokens(context: Context, top_k: int) -> SafetyTokens:
     loaded: LoadedModel = context.load_start()
     harmful = read_asked(context, section.mine.harmful, section.mine.limit)
     harmless = None if section.mine.harmless is None else read_asked(context, section.mine.harmless, section.mine.limit)
-    with context.progress.meter("mining the model's own refusals") as meter:
+    # Every prompt is answered; with harmless ones beside them the answers' first tokens are looked at as well.
+    passes = len(harmful) if harmless is None else 2 * (len(harmful) + len(harmless))
+    with context.progress.meter("mining the model's own refusals", passes) as meter:
         shown = {"": 0}
 
         def advance(what: str, done: int, total: int) -> None:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # what torch.load raises instead of running a payload
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from peft import LoraConfig
@@ -28,6 +28,9 @@ from logitrail.train import STRConfig, STRTrainer
 from logitrail.train.checkpoints import STATE_FILE, by_step
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _CHECKPOINTS = "checkpoints"
 _LOGGED = ("loss", "ce", "str", "str_probe", "str_distance", "str_weight", "drift", "grad_norm", "learning_rate")
@@ -134,22 +137,14 @@ def build_trainer(
     name: str,
     *,
     output_dir: Path | None = None,
-    on_cache_rows: Callable[[int], None] | None = None,
+    on_cache_rows: Callable[[int, int], None] | None = None,
 ) -> STRTrainer:
     """The trainer of that method, ready to train; the reference cache is built or opened on the way."""
     recipe = context.recipe
     chosen = method(name)
     own = chosen.options(recipe.method_options)
     resources = RecipeResources(context, name)
-    config = method_config(context, name, output_dir=output_dir)
-    task = context.training_rows()
-    arranged = chosen.arranged(task, resources, own, _batches(config, len(task)))
-    if arranged.training:
-        if config.packing:
-            raise RecipeError(
-                f"the method {name} puts its rows into an order, which packing undoes; set packing: false"
-            )
-        config = method_config(context, name, output_dir=output_dir, more=arranged.training)
+    config, rows, _ = planned(context, name, output_dir=output_dir)
     loaded = context.load_start()
     tokens = load_tokens(context, loaded.tokenizer)
     probes, harmless = recipe.probe_files
@@ -162,7 +157,7 @@ def build_trainer(
     trainer = STRTrainer(
         loaded.model,
         config,
-        arranged.rows,
+        rows,
         safety_tokens=tokens,
         probe_prompts=read_asked(context, probes) if probes else (),
         harmless_probe_prompts=read_asked(context, harmless) if harmless and config.str_probe_weight != 0 else (),
@@ -176,6 +171,39 @@ def build_trainer(
     # transformers prints every log entry to standard output, which is for results; the log goes to log.jsonl.
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+class Planned(NamedTuple):
+    """A training before its model is loaded.
+
+    Attributes:
+        rows: to train on.
+        steps: of the optimizer, if every row is a sequence of its own: packing makes fewer.
+    """
+
+    config: STRConfig
+    rows: Dataset
+    steps: int
+
+
+def planned(context: Context, name: str, *, output_dir: Path | None = None) -> Planned:
+    """How that method trains, and on what.
+
+    Raises:
+        LogitrailError: what cannot be read, or cannot go together.
+    """
+    chosen = method(name)
+    config = method_config(context, name, output_dir=output_dir)
+    task = context.training_rows()
+    own = chosen.options(context.recipe.method_options)
+    arranged = chosen.arranged(task, RecipeResources(context, name), own, _batches(config, len(task)))
+    if arranged.training:
+        if config.packing:
+            raise RecipeError(
+                f"the method {name} puts its rows into an order, which packing undoes; set packing: false"
+            )
+        config = method_config(context, name, output_dir=output_dir, more=arranged.training)
+    return Planned(config, arranged.rows, _batches(config, len(arranged.rows)).steps)
 
 
 def _batches(config: STRConfig, rows: int) -> Batches:
@@ -245,8 +273,13 @@ def cache(context: Context) -> dict[str, Any] | None:
 
     def work() -> dict[str, Any]:
         with context.progress.meter("reference cache", None) as meter:
+
+            def advance(more: int, of: int) -> None:
+                meter.total(of)
+                meter.advance(more)
+
             scratch = folder / "trainer"
-            trainer = build_trainer(context, name, output_dir=scratch, on_cache_rows=meter.advance)
+            trainer = build_trainer(context, name, output_dir=scratch, on_cache_rows=advance)
             discard(scratch)
         store = trainer.cache
         assert store is not None
@@ -292,6 +325,17 @@ class _Steps(TrainerCallback):
         self._shown = state.global_step
 
 
+class _Predictions(TrainerCallback):
+    """Draws an evaluation's batches on a meter."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, *, eval_dataloader: Any, **_: Any) -> None:
+        self._meter.total(len(eval_dataloader))
+        self._meter.advance()
+
+
 def train(context: Context, name: str) -> dict[str, Any]:
     """Train with one method, unless it is trained; an interrupted training goes on from its last whole checkpoint."""
     folder = context.out / "train" / name
@@ -313,7 +357,8 @@ def train(context: Context, name: str) -> dict[str, Any]:
         held_out_loss = None
         data = context.recipe.data
         if data.test is not None:
-            with context.progress.meter(f"held-out loss of {name}", None):
+            with context.progress.meter(f"held-out loss of {name}", None) as meter:
+                trainer.add_callback(_Predictions(meter))
                 test = load_chat_rows(
                     data.test, prompt=data.prompt, response=data.response, system=data.system, limit=data.test_limit
                 )

@@ -124,7 +124,7 @@ class STRTrainer(SFTTrainer):
         companions: what goes along with the steps, such as an average of the weights.
         references: the models whose anchors are held; None is the starting policy. Of several the mean of their logits,
             which for the square penalty is the mean of their penalties up to a constant (`mean_columns`).
-        on_cache_rows: told how many more rows of the reference cache are done.
+        on_cache_rows: told how many more rows of the reference cache are done, and how many this process does in all.
         **sft: every other argument of `SFTTrainer`, `peft_config` among them.
 
     Raises:
@@ -153,7 +153,7 @@ class STRTrainer(SFTTrainer):
         references: Sequence[nn.Module | None] = (None,),
         terms: Sequence[Term] = (),
         companions: Sequence[Companion] = (),
-        on_cache_rows: Callable[[int], None] | None = None,
+        on_cache_rows: Callable[[int, int], None] | None = None,
         **sft: Any,
     ) -> None:
         if not isinstance(args, STRConfig):
@@ -384,6 +384,8 @@ class STRTrainer(SFTTrainer):
 
             collate, positions = self.data_collator, self.args.str_positions
             if together or self.accelerator.is_main_process:
+                told, parts = self._on_cache_rows, self.accelerator.num_processes if together else 1
+                total = math.ceil(len(self.train_dataset) / parts)
                 build_cache(
                     folder,
                     identity,
@@ -392,8 +394,8 @@ class STRTrainer(SFTTrainer):
                     columns_of=rows_columns(self.train_dataset, collate, positions, now),
                     batch_size=max(8, self.args.per_device_train_batch_size),
                     lengths=row_lengths(self.train_dataset),
-                    on_rows=self._on_cache_rows,
-                    part=(self.accelerator.process_index, self.accelerator.num_processes) if together else (0, 1),
+                    on_rows=None if told is None else lambda more: told(more, total),
+                    part=(self.accelerator.process_index, parts) if together else (0, 1),
                     wait=self.accelerator.wait_for_everyone if together else None,
                 )
             self.accelerator.wait_for_everyone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -11,7 +12,10 @@ from importlib import resources
 from logitrail.evals.judges.coherence import incoherence, without_sentence_loop
 from logitrail.evals.judges.protocol import EMPTY, Judgement
 
-_STRAIGHT = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4\uff07`", "'") | dict.fromkeys("\u201c\u201d", '"'))
+# The last one is Turkish: its small letter would otherwise be two characters.
+_STRAIGHT = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u02bc\u00b4\uff07`", "'") | dict.fromkeys("\u201c\u201d", '"') | {"\u0130": "i"}
+)
 _OPENING = 3
 _LECTURE_SENTENCES, _LECTURE_WORDS = 4, 4
 LISTED = re.compile(r"(?:^|\n)\s*(?:\d{1,2}[.)]|[-*•])\s+\S")
@@ -37,7 +41,7 @@ def phrases() -> Phrases:
     others = [pattern for language in table.values() for pattern in language]
 
     def compiled(patterns: list[str]) -> tuple[re.Pattern[str], ...]:
-        return tuple(re.compile(pattern) for pattern in patterns)
+        return tuple(re.compile(unicodedata.normalize("NFC", pattern)) for pattern in patterns)
 
     return Phrases(
         refuse=compiled([*english["refuse"], *others]),
@@ -49,8 +53,9 @@ def phrases() -> Phrases:
 
 
 def normalised(text: str) -> str:
-    """Lower case, straight quotes and single spaces; line ends stay."""
-    lines = (" ".join(line.split()) for line in text.translate(_STRAIGHT).lower().split("\n"))
+    """Lower case, composed letters, straight quotes and single spaces; line ends stay."""
+    composed = unicodedata.normalize("NFC", text)
+    lines = (" ".join(line.split()) for line in composed.translate(_STRAIGHT).lower().split("\n"))
     return "\n".join(line for line in lines if line)
 
 

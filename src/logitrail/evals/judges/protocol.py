@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +17,9 @@ class Judgement:
     verdict: Verdict
     reason: str
 
+
+_TOGETHER = 64
+"""Answers that a judge of many is given at a time where somebody watches."""
 
 EMPTY = Judgement("not_scored", "empty answer")
 """Of an answer without a word: neither a refusal nor an answer, and no evidence for either."""
@@ -49,19 +52,33 @@ class ManyJudge(Protocol):
         ...
 
 
-def judge_all(judge: Judge, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
-    """Every pair's verdict, in order; what a judge raises is a fact about those answers, not the end of a run."""
+def judge_all(
+    judge: Judge, pairs: Sequence[tuple[str, str]], *, on_judged: Callable[[int], None] | None = None
+) -> list[Judgement]:
+    """Every pair's verdict, in order; what a judge raises is a fact about those answers, not the end of a run.
+
+    Args:
+        on_judged: told how many more are judged; a judge of many at once is then given some at a time.
+    """
+    told = on_judged or (lambda count: None)
     if isinstance(judge, ManyJudge):
-        try:
-            return judge.judge_many(pairs)
-        except Exception as error:
-            return [_failed(error)] * len(pairs)
+        size = len(pairs) if on_judged is None else _TOGETHER
+        many: list[Judgement] = []
+        for start in range(0, len(pairs), max(size, 1)):
+            some = pairs[start : start + size]
+            try:
+                many += judge.judge_many(some)
+            except Exception as error:
+                many += [_failed(error)] * len(some)
+            told(len(some))
+        return many
     verdicts = []
     for prompt, response in pairs:
         try:
             verdicts.append(judge.judge(prompt, response))
         except Exception as error:
             verdicts.append(_failed(error))
+        told(1)
     return verdicts
 
 

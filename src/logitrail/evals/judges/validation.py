@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -233,9 +233,20 @@ def _hull(independent: tuple[float, float], resampled: NDArray[np.float64] | Non
     return low, high
 
 
-def validate(judge: Judge, labels: Sequence[Label], *, draws: int = 4000, seed: int = 0) -> Agreement:
-    """Let `judge` judge every labelled answer and compare; a judge that fails on a row leaves it not scored."""
-    given = judge_all(judge, [(label.prompt, label.response) for label in labels])
+def validate(
+    judge: Judge,
+    labels: Sequence[Label],
+    *,
+    draws: int = 4000,
+    seed: int = 0,
+    on_judged: Callable[[int], None] | None = None,
+) -> Agreement:
+    """Let `judge` judge every labelled answer and compare; a judge that fails on a row leaves it not scored.
+
+    Args:
+        on_judged: told how many more answers are judged.
+    """
+    given = judge_all(judge, [(label.prompt, label.response) for label in labels], on_judged=on_judged)
     if given and all(found.verdict == "not_scored" for found in given):
         raise DataError(
             f"the judge {judge.name} has no verdict on any of {len(given)} answers ({given[0].reason}); "

@@ -1,0 +1,147 @@
+"""`doctor`: what it finds, what its dry run says of the whole run, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from logitrail.stages import dry_run
+from tests.cli.conftest import summary, write_jsonl
+
+
+def findings(found):
+    return {finding["subject"]: finding for finding in found["findings"]}
+
+
+def left(project):
+    return sorted(path.name for path in project.folder.iterdir())
+
+
+def test_the_forecast_of_a_run_beside_the_run(project, logitrail):
+    """Amounts are those of the run, sizes near them; times have no value to hold here, only a unit and a sign."""
+    rows = [{"prompt": f"turn the light on {'please ' * (i % 9)}{i}", "response": f"set to {i % 7}"} for i in range(14)]
+    write_jsonl(project.folder / "train.jsonl", rows)
+    training = {"per_device_train_batch_size": 2, "learning_rate": 1e-3, "save_steps": 5, "save_total_limit": 1}
+    recipe = project.write(training=training, methods=["str"], eval__limit=3)
+    before = left(project)
+    result = logitrail("doctor", recipe, "--json")
+    assert result.code == 0, result.err
+    assert left(project) == before
+    found = json.loads(result.out)
+    seen = findings(found)
+    assert {"model", "head", "training data", "evaluation prompts", "dry run", "disk", "memory"} <= set(seen)
+    assert seen["evaluation prompts"]["level"] == "warning"  # three prompts
+    assert {seen[subject]["level"] for subject in ("dry run", "disk", "memory")} == {"ok"}
+    forecast = found["forecast"]
+    for name, value in forecast.items():
+        if name.endswith(("seconds", "bytes")):
+            assert math.isfinite(value), name
+            assert value > 0, name
+    assert all(stage["seconds"] > 0 for stage in forecast["stages"])
+    assert forecast["seconds"] == pytest.approx(sum(stage["seconds"] for stage in forecast["stages"]), abs=0.1)
+    stages = {stage["stage"]: stage for stage in forecast["stages"]}
+    assert f"{forecast['longest_row_tokens']} tokens" in seen["memory"]["text"]
+
+    assert logitrail("run", recipe).code == 0
+    cache = summary(project, "cache")
+    assert stages["cache"]["units"] == cache["rows"] == 14
+    assert stages["cache"]["disk_bytes"] == pytest.approx(cache["bytes"], rel=0.5)
+    assert stages["train str"]["units"] == summary(project, "train", "str")["steps"] == 21
+    model = sum(path.stat().st_size for path in (project.folder / "out/train/str/model").rglob("*"))
+    assert stages["train str"]["disk_bytes"] == pytest.approx(model, rel=0.01)
+    asked = {suite: of["rate"]["n"] for suite, of in summary(project, "eval", "base")["suites"].items()}
+    for suite, count in asked.items():
+        assert (stages[f"evaluate {suite}"]["units"], stages[f"evaluate {suite}"]["times"]) == (count, 2)
+
+
+def test_quick_trains_nothing(project, logitrail, monkeypatch):
+    monkeypatch.setattr(dry_run, "train", None)
+    result = logitrail("doctor", project.recipe, "--quick", "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found["forecast"] is None
+    assert "a guess" in findings(found)["disk"]["text"]
+    assert "dry run" not in findings(found)
+
+
+def test_mined_tokens_repeats_and_a_method_that_alternates(project, logitrail):
+    """What is asked once for each seed counts as often; three steps are enough for turns of a hundred."""
+    write_jsonl(project.folder / "dev.jsonl", [{"prompt": f"How could I harm him {i}?"} for i in range(20)])
+    write_jsonl(project.folder / "safe.jsonl", [{"prompt": f"Hurt {i}?", "response": "I can't."} for i in range(4)])
+    recipe = project.write(
+        tokens={"top_k": 8, "mine": {"harmful": "dev.jsonl", "max_new_tokens": 4}},
+        methods=["lisa+str"],
+        safety_data="safe.jsonl",
+        method_options={"lisa": {"safety_steps": 2, "task_steps": 2}},
+        training__max_steps=8,
+        gate__repeat_seeds=[1, 2],
+        eval__task_metric="loss",
+    )
+    result = logitrail("doctor", recipe, "--json")
+    assert result.code == 0, result.err
+    stages = {stage["stage"]: stage for stage in json.loads(result.out)["forecast"]["stages"]}
+    assert stages["tokens"]["units"] == 20
+    assert (stages["train lisa+str"]["units"], stages["train lisa+str"]["times"]) == (8, 3)
+    assert (stages["evaluate refusal"]["times"], stages["held-out loss"]["times"]) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject", "words"),
+    [
+        ({"data__train": "none.jsonl"}, "training data", "none.jsonl"),
+        ({"training__learning_rate": 1e30}, "dry run", "lower the learning rate"),
+    ],
+)
+def test_what_would_fail_later_fails_here(project, logitrail, changes, subject, words):
+    recipe = project.write(**changes)
+    before = left(project)
+    result = logitrail("doctor", recipe, "--json")
+    assert result.code == 2
+    assert len(result.error_lines) == 1
+    assert words in result.error_lines[0]
+    found = json.loads(result.out)
+    assert found["forecast"] is None
+    assert findings(found)[subject]["level"] == "error"
+    assert left(project) == before
+
+
+def test_too_little_memory_is_a_finding(project, logitrail, monkeypatch):
+    def full(context, name):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(dry_run, "train", full)
+    result = logitrail("doctor", project.recipe, "--json")
+    assert result.code == 2
+    assert "lower training.per_device_train_batch_size" in result.error_lines[0]
+    assert json.loads(result.out)["forecast"] is None
+
+
+def test_the_dry_run_sends_and_keeps_nothing(project, logitrail, monkeypatch):
+    """Whatever the recipe has the trainer do with its results."""
+    seen = []
+    real = dry_run.train
+
+    def watched(context, name):
+        from logitrail.stages.train import method_config
+
+        seen.append(method_config(context, name))
+        return real(context, name)
+
+    monkeypatch.setattr(dry_run, "train", watched)
+    more = {"training__push_to_hub": True, "training__report_to": "tensorboard", "training__save_strategy": "steps"}
+    shown = logitrail("doctor", project.write(methods=["sft"], eval__limit=2, **more))
+    assert shown.code == 0, shown.err
+    for words in ("what `run` will take", "train sft", "6 steps", "in all", "peak memory"):
+        assert words in shown.out
+    (config,) = seen
+    assert (config.push_to_hub, config.report_to, str(config.save_strategy.value)) == (False, [], "no")
+
+
+def test_rows_over_the_quantiles_of_their_length():
+    texts = ["x" * length for length in range(1, 101)]
+    assert [len(text) for text in dry_run._spread(texts, 5, len)] == [1, 26, 51, 75, 100]
+    assert dry_run._spread(texts, 1, len) == ["x" * 100]
+    assert len(dry_run._spread(texts, 200, len)) == 100
