@@ -27,7 +27,10 @@ def training_section(args: STRConfig, tokens: SafetyTokens, reference: str, logg
             f"(`safety_tokens.json`, hash `{tokens.hash}`) held near the reference's, lambda `{args.str_weight}`, anchor "
             f"`{args.str_anchor}`, positions `{args.str_positions}`, penalty `{args.str_penalty}`, reference `{reference}`"
         )
-        held += f", probe weight `{args.str_probe_weight:g}`." if args.str_probe_weight else "."
+        if "str_probe" in logged:
+            weight = "lambda" if args.str_probe_weight is None else f"{args.str_probe_weight:g}"
+            held += f", probe prompts without answers held beside the task with weight `{weight}`"
+        held += "."
     facts = [
         f"{words} {logged[key]:.4g}"
         for key, words in (
