@@ -3,11 +3,11 @@
 results/NAME-training.{json,md} say for each row and data set, over the seeds:
 
     diverged      trainings that ended with numbers that are not finite
-    spikes        share of logged steps whose gradient norm, or loss, lies six standard deviations or more above the mean of the
-                  WINDOW logged steps before it (OLMo-core's spike score, over a shorter window: these trainings are short)
+    spikes        share of logged steps whose gradient norm, or loss, lies six standard deviations or more above the mean of
+                  the WINDOW logged steps before it (OLMo-core's spike score over a shorter window: trainings are short)
     ce            the cross-entropy at the last logged step: mean, and standard deviation over the seeds
     utility       the standard deviation over the seeds
-    drift         at the last logged step: the median and the largest; and how many trainings ended within the default's budget
+    drift         at the last logged step: the median and the largest; and how many trainings ended within DRIFT_BUDGET
     lambda        at the last logged step: the smallest and the largest
 """
 
@@ -102,8 +102,8 @@ def main() -> None:
         if cells:
             found.setdefault(row.parent.name, {})[row.name] = group(cells)
     write_json(HERE / "results" / f"{name}-training.json", {"budget": DRIFT_BUDGET, "data": found})
-    heads = ("data", "row", "trainings", "diverged", "spikes: gradient", "spikes: loss", "largest gradient norm", "final CE (sd)",
-             "utility sd", "drift: median, largest", "within budget", "lambda")  # fmt: skip
+    heads = ("data", "row", "trainings", "diverged", "spikes: gradient", "spikes: loss", "largest gradient norm",
+             "final CE (sd)", "utility sd", "drift: median, largest", "within budget", "lambda")  # fmt: skip
     lines = [
         (
             data, row, str(of["trainings"]), str(of["diverged"]),
