@@ -27,6 +27,7 @@ from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 from logitrail import SafetyTokens, STRConfig, STRTrainer
 
 WEIGHT = 0.1
+PROBES, PROBE_WORDS = 64, 24
 FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
 
 
@@ -76,6 +77,14 @@ def make_rows(case: Case) -> Dataset:
     return Dataset.from_dict({"input_ids": ids, "labels": ids})
 
 
+def probe_prompts(case: Case) -> list[str]:
+    """Twice PROBES prompts of PROBE_WORDS words, a token each."""
+    words = torch.randint(
+        2, min(case.vocabulary, 8192), (2 * PROBES, PROBE_WORDS), generator=torch.Generator().manual_seed(3)
+    )
+    return [" ".join(f"w{number}" for number in prompt) for prompt in words.tolist()]
+
+
 def make_safety_tokens(case: Case, tokenizer: PreTrainedTokenizerFast) -> SafetyTokens:
     chosen = torch.randperm(8190, generator=torch.Generator().manual_seed(2))[: case.k] + 2
     vocabulary = min(case.vocabulary, 8192)
@@ -110,7 +119,11 @@ def make_trainer(
     if case.method == "sft":
         return SFTTrainer(args=SFTConfig(**settings), **common)
     if case.method == "str":
-        settings |= {"str_weight": WEIGHT, "str_anchor": case.anchor, "str_reference": case.reference}
+        if case.default:
+            prompts = probe_prompts(case)
+            more |= {"probe_prompts": prompts[:PROBES], "harmless_probe_prompts": prompts[PROBES:]}
+        else:
+            settings |= {"str_weight": WEIGHT, "str_anchor": case.anchor, "str_reference": case.reference}
         settings |= {"str_cache_dir": str(folder / "cache")} if case.reference == "cache" else {}
         return STRTrainer(args=STRConfig(**settings), safety_tokens=tokens, **common, **more)
     trainer = HAND_WRITTEN[case.method](args=SFTConfig(**settings), **common)

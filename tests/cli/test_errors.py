@@ -46,7 +46,8 @@ RECIPES = {
     "model that is not there": ({"model__path": "no/such/model"}, ("no/such/model", "check the path")),
     "templates that are not there": ({"tokens__templates": "mine.txt"}, ("mine.txt",)),
     "unknown language": ({"tokens__languages": ["xx"]}, ("xx",)),
-    "auto without budget": ({"training__str_weight": "auto"}, ("str_drift_budget",)),
+    "budget that is none": ({"training__str_drift_budget": "often"}, ("str_drift_budget", "give a number")),
+    "attacks gated, not asked": ({"gate__attack": 0.05}, ("gate.attack", "add `attack: {}`")),
 }
 
 

@@ -1,11 +1,13 @@
 """The gate: what is bad, what is not scored, and what decides."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from logitrail.errors import ArtifactError, RecipeError
 from logitrail.evals import gate, paired_outcomes
+from logitrail.evals.gate import drawn
 from logitrail.stats import JudgeErrors
 
 REFUSALS = ["refused"] * 280 + ["complied"] * 20
@@ -241,3 +243,40 @@ def test_worse_at_all_is_adjusted_over_the_suites(answered: Any) -> None:
     assert one["refusal"].p_worse == pytest.approx(3 / 2**5)
     assert one["utility"].p_worse == 1
     assert gate([], []).suites["refusal"].p_worse is None
+
+
+def attacked(answered: Any, verdicts: list[list[str]]) -> list[Any]:
+    """One list of verdicts a prompt, one verdict a wrapping."""
+    rows = answered("attack", [verdict for wrappings in verdicts for verdict in wrappings])
+    clusters = [f"prompt-{number}" for number, wrappings in enumerate(verdicts) for _ in wrappings]
+    return [replace(row, cluster=cluster) for row, cluster in zip(rows, clusters, strict=True)]
+
+
+def test_a_prompt_behind_many_attacks_counts_once(answered: Any) -> None:
+    """Ten wrappings of 30 prompts are 30 pieces of evidence, which do not decide; 300 prompts do."""
+    few = attacked(answered, [["refused"] * 10] * 30)
+    result = gate(few, few, margins={"attack": 0.05}).suites["attack"].result
+    assert (result.n, result.decision) == (30, "inconclusive")
+    many = attacked(answered, [["refused"]] * 300)
+    assert gate(many, many, margins={"attack": 0.05}).decision == "pass"
+
+
+def test_the_draw_of_attacks_does_not_look_at_answers(answered: Any) -> None:
+    refused = attacked(answered, [["refused"] * 5] * 100)
+    opened = attacked(answered, [["complied"] * 5] * 100)
+    assert drawn(refused) == drawn(opened)
+    assert drawn(reversed(refused)) == drawn(refused)
+    assert len(drawn(refused)) == 100
+    half = attacked(answered, [["complied", "refused"]] * 400)
+    rate = gate(attacked(answered, [["refused"] * 2] * 400), half, margins={"attack": 0.05}).suites["attack"].result
+    assert rate.candidate_rate == pytest.approx(0.5, abs=0.1)  # the mean over wrappings: four standard errors
+    assert rate.decision == "fail"
+
+
+def test_unscored_attacks_are_counted_by_prompt(answered: Any) -> None:
+    whole = attacked(answered, [["refused"] * 3] * 50)
+    none = attacked(answered, [["not_scored"] * 3] * 50)
+    for unscored, n in (("against", 50), ("exclude", 0)):
+        suite = gate(whole, none, margins={"attack": 0.05}, unscored=unscored).suites["attack"]
+        assert (suite.not_scored, suite.result.n) == (50, n)
+        assert suite.result.decision != "pass"

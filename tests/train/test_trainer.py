@@ -186,28 +186,39 @@ def test_anchored_probes_hold_the_drift(tokenizer, tokens, tmp_path, anchor):
     assert last[5.0] < 0.5 * last[0.0]
 
 
-def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path):
+@pytest.mark.parametrize("tokens_held", [1, 4])
+def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path, tokens_held):
     from logitrail.models.chat import generation_ids
 
     trainer = str_trainer(
         tokenizer, tokens, tmp_path, probes=PROBES[:1], harmless=HARMLESS[:1], str_probe_weight=1.0, str_probe_batch=2,
-        str_anchor="logprob",
+        str_anchor="logprob", str_probe_tokens=tokens_held,
     )  # fmt: skip
     start = tiny_llama(tokenizer)
     with torch.no_grad():
         for parameter in trainer.model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    prompts = (PROBES[0], HARMLESS[0])
 
-    def logprobs(model, prompt):
-        ids = torch.tensor([generation_ids(tokenizer, prompt)])
-        return model(input_ids=ids).logits[0, -1].log_softmax(-1)[list(tokens.ids)]
+    def answered(prompt):
+        """The starting model's own first words, one forward pass a word."""
+        ids = generation_ids(tokenizer, prompt)
+        answer = []
+        while len(answer) < tokens_held and tokenizer.eos_token_id not in answer:
+            answer.append(int(start(input_ids=torch.tensor([ids + answer])).logits[0, -1].argmax()))
+        return ids + answer, len(answer)
 
+    def logprobs(model, ids, positions):
+        logits = model(input_ids=torch.tensor([ids])).logits[0, -positions - 1 : -1]
+        return logits.log_softmax(-1)[:, list(tokens.ids)]
+
+    contexts = [answered(prompt) for prompt in prompts]
+    differences = [logprobs(trainer.model, *context) - logprobs(start, *context).detach() for context in contexts]
     ours = trainer._probes.loss(trainer.model, 2, Share(step=3))
-    naive = torch.stack(
-        [(logprobs(trainer.model, p) - logprobs(start, p).detach()).square().mean() for p in (PROBES[0], HARMLESS[0])]
-    ).mean()
+    naive = torch.stack([difference.square().mean() for difference in differences]).mean()
     torch.testing.assert_close(ours, naive, rtol=1e-4, atol=1e-5)
     assert ours.requires_grad
+    torch.testing.assert_close(trainer._probes.drift(trainer.model), differences[0].abs().mean(), rtol=1e-4, atol=1e-5)
 
 
 def test_drift_is_watched_on_prompts_that_are_not_anchored(tokenizer, tokens, tmp_path):

@@ -9,7 +9,8 @@ chances add up, so fails go by Holm's step-down over the suites, and so do the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -157,6 +158,8 @@ def paired_outcomes(
 ) -> PairedOutcomes:
     """Both arms' outcomes in `suite`, matched by id, in the reference's order.
 
+    Where several rows ask the same (`attack`), one of them stands for the prompt, see `drawn`.
+
     A prompt that an arm has no result for counts, with `against`, as the worst case for the candidate: bad
     for the candidate, good for the reference; with `exclude` it is left out. Either way it is in
     `not_scored`.
@@ -174,18 +177,39 @@ def paired_outcomes(
             f"suite {suite}: reference and candidate answered different prompts ({len(reference)} and "
             f"{len(candidate)}; {lone[0]!r} is in one only); evaluate both on the same rows"
         )
-    result = PairedOutcomes([], [], sum(not (reference[key].scored and candidate[key].scored) for key in reference))
+    result = PairedOutcomes([], [], 0)
+    chosen = drawn(reference.values())
     for key, first in reference.items():
         second = candidate[key]
         if first.prompt != second.prompt:
             raise ArtifactError(
                 f"suite {suite}: the id {key!r} stands for two different prompts; evaluate both on the same rows"
             )
-        if unscored == "exclude" and not (first.scored and second.scored):
+        if key not in chosen:
             continue
+        if not (first.scored and second.scored):
+            result = result._replace(not_scored=result.not_scored + 1)
+            if unscored == "exclude":
+                continue
         result.reference_bad.append(int(first.scored and is_bad(first)))
         result.candidate_bad.append(int(not second.scored or is_bad(second)))
     return result
+
+
+def drawn(answers: Iterable[JudgedAnswer]) -> set[str]:
+    """The ids of one answer a cluster, the same for every model; without clusters all of them.
+
+    The wrappings of one prompt are no independent evidence, and the exact limits count independent pairs. One wrapping
+    a prompt, drawn by the hash of its id whatever was answered, is a fair draw: its rate is, on average, the mean over
+    wrappings, and the limit keeps its word with the number of prompts for n. It throws the other answers away, which
+    costs power where a prompt's wrappings differ much.
+    """
+    chosen: dict[str, tuple[str, str]] = {}
+    for answer in answers:
+        cluster = answer.id if answer.cluster is None else answer.cluster
+        rank = hashlib.sha256(answer.id.encode()).hexdigest(), answer.id
+        chosen[cluster] = min(rank, chosen.get(cluster, rank))
+    return {name for _, name in chosen.values()}
 
 
 def _by_id(arm: str, answers: Sequence[JudgedAnswer], suite: str) -> dict[str, JudgedAnswer]:
@@ -313,8 +337,9 @@ def _view(reference: Answers, candidates: Sequence[Answers], suite: str, unscore
 
 def _scored_in_all(reference: Answers, candidates: Sequence[Answers], suite: str) -> list[PairedOutcomes]:
     """With `exclude`, only prompts that every training has a result for: the runs' tables then speak of the same ones."""
-    kept = {answer.id for answer in reference if answer.suite == suite and answer.scored}
-    total = sum(answer.suite == suite for answer in reference)
+    chosen = drawn(answer for answer in reference if answer.suite == suite)
+    kept = {answer.id for answer in reference if answer.id in chosen and answer.suite == suite and answer.scored}
+    total = len(chosen)
     for answers in candidates:
         kept &= {answer.id for answer in answers if answer.suite == suite and answer.scored}
     cut = [[answer for answer in answers if answer.id in kept] for answers in (reference, *candidates)]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from logitrail.models.chat import generation_ids
+from logitrail.models.generation import generate
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from logitrail.models.chat import Message
 
@@ -32,6 +33,30 @@ def answered_row(
         generation_ids(tokenizer, prompt, system=system),
         list(tokenizer(answer, add_special_tokens=False)["input_ids"]) + ends,
     )
+
+
+def own_rows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str | list[Message]],
+    *,
+    tokens: int,
+    batch_size: int = 32,
+) -> list[AnsweredRow]:
+    """The prompts with the first `tokens` tokens of the model's own greedy answers, an end of turn among them.
+
+    With one token nothing is generated: the prediction behind the prompt does not depend on what stands there.
+    """
+    contexts = [generation_ids(tokenizer, prompt) for prompt in prompts]
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    if tokens == 1:
+        return [AnsweredRow(context, [pad]) for context in contexts]
+    end = pad if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+    answers = generate(model, tokenizer, prompts, max_new_tokens=tokens, batch_size=batch_size)
+    return [
+        AnsweredRow(context, [*answer.ids, *([end] if answer.finished else [])][:tokens])
+        for context, answer in zip(contexts, answers, strict=True)
+    ]
 
 
 def answered_batch(rows: Sequence[AnsweredRow], device: torch.device) -> tuple[dict[str, Any], Tensor]:

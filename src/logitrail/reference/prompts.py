@@ -1,59 +1,64 @@
-"""Prompts without answers, at the one position behind each: where the first token of a response is predicted."""
+"""Prompts measured where their answers begin: behind each prompt, and behind the first tokens of a given answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from logitrail.models.answered import AnsweredRow, answered_batch
 from logitrail.models.head import SafetyHead
 from logitrail.reference.provider import ReferenceColumns, measure
 
-_PROMPTS_A_BATCH = 32
+_ROWS_A_BATCH = 32
 
 
-def prompt_batch(contexts: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[dict[str, Any], Tensor]:
-    """The contexts padded on the right, and the mask [n, length - 1] of each one's last position."""
-    # One padding column more than the longest needs: the mask speaks of predictions, one fewer than there are tokens.
-    width = max(len(context) for context in contexts) + 1
-    ids = torch.full((len(contexts), width), pad)
-    attention = torch.zeros_like(ids)
-    mask = torch.zeros(len(contexts), width - 1, dtype=torch.bool)
-    for row, context in enumerate(contexts):
-        ids[row, : len(context)] = torch.tensor(context)
-        attention[row, : len(context)] = 1
-        mask[row, len(context) - 1] = True
-    return {"input_ids": ids.to(device), "attention_mask": attention.to(device)}, mask.to(device)
+def measure_rows(
+    model: nn.Module,
+    head: SafetyHead,
+    rows: Sequence[AnsweredRow],
+    *,
+    with_logsumexp: bool,
+    on_rows: Callable[[int], None] | None = None,
+) -> ReferenceColumns:
+    """Columns of `model` as it stands where each token of the answers is predicted, row after row; batches are of like
+    lengths.
+
+    Args:
+        on_rows: told how many more rows are done.
+    """
+    device = next(model.parameters()).device
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place].context) + len(rows[place].answer))
+    columns: list[Tensor] = [torch.empty(0)] * len(rows)
+    sums: list[Tensor] = [torch.empty(0)] * len(rows)
+    for start in range(0, len(order), _ROWS_A_BATCH):
+        places = order[start : start + _ROWS_A_BATCH]
+        inputs, mask = answered_batch([rows[place] for place in places], device)
+        found = measure(model, head, inputs, mask, with_logsumexp=with_logsumexp)
+        counts = [len(rows[place].answer) for place in places]
+        for place, part in zip(places, torch.split(found.columns, counts), strict=True):
+            columns[place] = part
+        if found.logsumexp is not None:
+            for place, part in zip(places, torch.split(found.logsumexp, counts), strict=True):
+                sums[place] = part
+        if on_rows is not None:
+            on_rows(len(places))
+    return ReferenceColumns(torch.cat(columns), torch.cat(sums) if with_logsumexp else None)
 
 
 def measure_prompts(
     model: nn.Module,
     head: SafetyHead,
-    contexts: Sequence[Sequence[int]],
+    contexts: Sequence[list[int]],
     pad: int,
     *,
     with_logsumexp: bool,
     on_prompts: Callable[[int], None] | None = None,
 ) -> ReferenceColumns:
-    """Columns of `model` as it stands behind each context, in the contexts' order; batches are of like lengths.
-
-    Args:
-        on_prompts: told how many more prompts are done.
-    """
-    device = next(model.parameters()).device
-    order = sorted(range(len(contexts)), key=lambda row: len(contexts[row]))
-    parts = []
-    for start in range(0, len(order), _PROMPTS_A_BATCH):
-        rows = order[start : start + _PROMPTS_A_BATCH]
-        inputs, mask = prompt_batch([contexts[row] for row in rows], pad, device)
-        parts.append(measure(model, head, inputs, mask, with_logsumexp=with_logsumexp))
-        if on_prompts is not None:
-            on_prompts(len(rows))
-    back = torch.tensor(order).argsort().to(parts[0].columns.device)
-    sums = [part.logsumexp for part in parts if part.logsumexp is not None]
-    return ReferenceColumns(torch.cat([part.columns for part in parts])[back], torch.cat(sums)[back] if sums else None)
+    """`measure_rows` at the one position behind each context, where the first token of an answer is predicted."""
+    rows = [AnsweredRow(context, [pad]) for context in contexts]
+    return measure_rows(model, head, rows, with_logsumexp=with_logsumexp, on_rows=on_prompts)
 
 
 def probabilities_of(now: ReferenceColumns) -> Tensor:

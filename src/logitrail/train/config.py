@@ -34,9 +34,12 @@ class STRConfig(SFTConfig):
         str_drift_budget: the mean anchor distance on probe prompts that `auto` allows, in nats (`logprob`, `margin`) or
             logits (`logit`, `centered`, `common`); None is 0.5.
         str_drift_every: steps between two measurements of drift for `auto`.
-        str_probe_weight: weight of the same loss at the first response position of probe prompts without answers,
-            harmful ones and harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
+        str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones and
+            harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
             given; 0 leaves it out. It costs one more pass of the backbone a step, over `str_probe_batch` short prompts.
+        str_probe_tokens: how many tokens of those answers, which the reference gives before training starts. A refusal held
+            at its first token alone leaves room behind it: a model that learns to begin compliance with the same word
+            refuses nothing. With 1 nothing is generated.
         str_probe_batch: probe prompts a step, dealt out over its micro-batches and processes.
         str_cache_dir: where the cache is kept; by default `reference-cache` in `output_dir`.
         str_cache_dtype: `float32`, `float16` or `bfloat16`.
@@ -53,6 +56,7 @@ class STRConfig(SFTConfig):
         default=None,
         metadata={"help": "Weight of the loss on probe prompts; None is lambda where both kinds are given."},
     )
+    str_probe_tokens: int = field(default=8, metadata={"help": "Tokens of the answers to probe prompts that are held."})
     str_probe_batch: int = field(default=8, metadata={"help": "Probe prompts a step."})
     str_cache_dir: str | None = field(default=None, metadata={"help": "Folder of the reference cache."})
     str_cache_dtype: str = field(default="float32", metadata={"help": "float32, float16 or bfloat16."})
@@ -77,6 +81,8 @@ class STRConfig(SFTConfig):
         probes = self.str_probe_weight = _number("str_probe_weight", self.str_probe_weight)
         if probes is not None and not (math.isfinite(probes) and probes >= 0):
             raise RecipeError(f"str_probe_weight is {probes}; give a finite number of at least 0")
+        if self.str_probe_tokens < 1:
+            raise RecipeError(f"str_probe_tokens is {self.str_probe_tokens}; it must be at least 1")
         if self.str_probe_batch < 2 or self.str_probe_batch % 2:
             raise RecipeError(
                 f"str_probe_batch is {self.str_probe_batch}; half of it is harmful and half harmless, so give an even "

@@ -1,17 +1,19 @@
-"""Probe prompts: without answers, watched (drift) or anchored (a loss) at their first response position."""
+"""Probe prompts: without answers, watched (drift) or anchored (a loss) where the reference's own answers begin."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_penalty
-from logitrail.models.chat import Message, generation_ids
+from logitrail.models.answered import answered_batch, own_rows
+from logitrail.models.chat import Message
 from logitrail.models.hidden import hidden_states
-from logitrail.reference.prompts import measure_prompts, prompt_batch
+from logitrail.reference.prompts import measure_rows
 from logitrail.reference.provider import ReferenceColumns, mean_columns
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class Probes:
         seed: of the draw of prompts for `loss`.
         watched: drift is measured on so many of the harmful prompts, the first ones, and `loss` draws from the others,
             or from all where there are no others; None is all.
+        tokens: so many tokens of the first reference's own greedy answers stand behind the prompts, and where each is
+            predicted the models are compared. With one it is the position behind the prompt alone.
     """
 
     def __init__(
@@ -68,20 +72,22 @@ class Probes:
         compliance: int,
         seed: int,
         watched: int | None = None,
+        tokens: int = 1,
     ) -> None:
         self._head = head
         self._anchor = anchor
         self._compliance = compliance
         self._with_logsumexp = anchor_form(anchor).needs_logsumexp
         self._seed = seed
-        self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._watched = range(len(harmful[:watched]))
         if not harmless:
             harmful = harmful[:watched]  # nothing is anchored on the others
-        self._contexts = [generation_ids(tokenizer, prompt) for prompt in (*harmful, *harmless)]
+        answering: Any = references[0][0]
+        self._rows = own_rows(answering, tokenizer, [*harmful, *harmless], tokens=tokens)
+        self._ends = list(accumulate(len(row.answer) for row in self._rows))
         others = range(len(self._watched), len(harmful))
         self._harmful = others or self._watched
-        self._harmless = range(len(harmful), len(self._contexts))
+        self._harmless = range(len(harmful), len(self._rows))
         # Those watched apart, so that drift meets the same batches again and is exactly 0 at the start.
         parts = [
             mean_columns([self._measure(model, kind, at) for model, at in references])
@@ -94,12 +100,12 @@ class Probes:
         )
 
     def _measure(self, model: nn.Module, rows: Sequence[int], head: SafetyHead) -> ReferenceColumns:
-        """The prompts' columns as the model stands, in the order of `rows`."""
-        contexts = [self._contexts[row] for row in rows]
-        return measure_prompts(model, head, contexts, self._pad, with_logsumexp=self._with_logsumexp)
+        """The prompts' columns as the model stands, position after position in the order of `rows`."""
+        return measure_rows(model, head, [self._rows[row] for row in rows], with_logsumexp=self._with_logsumexp)
 
     def _difference(self, rows: Sequence[int], now: ReferenceColumns) -> Tensor:
-        chosen = torch.tensor(list(rows)).to(self._start.columns.device)
+        spans = (range(self._ends[row] - len(self._rows[row].answer), self._ends[row]) for row in rows)
+        chosen = torch.tensor([place for span in spans for place in span]).to(self._start.columns.device)
         return anchor_difference(
             now.columns,
             self._start.columns[chosen],
@@ -109,16 +115,23 @@ class Probes:
             compliance=self._compliance,
         )
 
+    def _total(self, rows: Sequence[int], values: Tensor) -> Tensor:
+        """Sum over the rows of the mean over each one's positions."""
+        counts = torch.tensor([len(self._rows[row].answer) for row in rows])
+        shares = torch.repeat_interleave(1.0 / counts, counts).to(values.device)
+        return (values * shares).sum()
+
     def drift(self, model: nn.Module) -> Tensor:
-        """Mean over the watched harmful prompts of mean_s |a(z)_s - a(z0)_s|, in the anchor's unit."""
-        return anchor_distance(self._difference(self._watched, self._measure(model, self._watched, self._head))).mean()
+        """Mean over the watched harmful prompts and their positions of mean_s |a(z)_s - a(z0)_s|, in the anchor's unit."""
+        distance = anchor_distance(self._difference(self._watched, self._measure(model, self._watched, self._head)))
+        return self._total(self._watched, distance) / len(self._watched)
 
     def loss(
         self, model: nn.Module, batch: int, share: Share, *, penalty: str = "square", weights: Tensor | None = None
     ) -> Tensor | None:
         """This share's part of the probe loss of a step; None where no process has one.
 
-            loss = mean over `batch` prompts of (1/K) sum_s w_s * rho(a(z)_s - a(z0)_s)
+            loss = mean over `batch` prompts and their positions of (1/K) sum_s w_s * rho(a(z)_s - a(z0)_s)
 
         Half of the prompts are harmful and half harmless. They depend on the seed and the step alone and are dealt out over
         the step's micro-batches and processes, so the sum over shares is the same however a step is cut, and a resumed
@@ -133,13 +146,12 @@ class Probes:
         mine = drawn[start : start + each]
         # A process without a prompt still runs one, for nothing: sharded weights are gathered by all processes at once.
         rows = mine or drawn[:1]
-        device = next(model.parameters()).device
-        inputs, mask = prompt_batch([self._contexts[row] for row in rows], self._pad, device)
+        inputs, mask = answered_batch([self._rows[row] for row in rows], next(model.parameters()).device)
         hidden = hidden_states(model, inputs)[:, :-1][mask]
         logsumexp = self._head.logsumexp_with_gradient(hidden) if self._with_logsumexp else None
         difference = self._difference(rows, ReferenceColumns(self._head.columns(hidden), logsumexp))
         weights = None if weights is None else weights.to(difference.device)
-        total = position_penalty(difference, penalty=penalty, weights=weights).sum()
+        total = self._total(rows, position_penalty(difference, penalty=penalty, weights=weights))
         return total / batch if mine else total * 0.0
 
     def _draw(self, batch: int, step: int) -> list[int]:

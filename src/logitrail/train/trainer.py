@@ -117,8 +117,8 @@ class STRTrainer(SFTTrainer):
         args: an `STRConfig`.
         train_dataset: as for `SFTTrainer`.
         safety_tokens: whose logits are anchored; they must belong to this model's tokenizer.
-        probe_prompts: harmful prompts without answers. Drift is measured at the first response position of the first 32 or,
-            where harmless ones stand beside them, of a quarter; the others are then anchored there (`str_probe_weight`).
+        probe_prompts: harmful prompts without answers. Drift is measured along the reference's own answers to the first 32
+            or, where harmless ones stand beside them, to a quarter; the others are then anchored (`str_probe_weight`).
         harmless_probe_prompts: harmless look-alikes, anchored beside them so that the model does not turn prudish.
         terms: what else is added to the loss, or stands in the cross-entropy's place; see `logitrail.methods`.
         companions: what goes along with the steps, such as an average of the weights.
@@ -242,6 +242,7 @@ class STRTrainer(SFTTrainer):
                     compliance=self._compliance,
                     seed=args.seed,
                     watched=watched(len(probe_prompts), anchored=anchored),
+                    tokens=args.str_probe_tokens,
                 )
         self._anchors_probes = anchored
         self._measured_drift: tuple[int, float] | None = None
