@@ -1,6 +1,6 @@
 """Interrupt every command at hundreds of its boundaries and count what it survives.
 
-    python -m tests.reliability.nightly FOLDER [--kills 500] [--faults 250] [--only SCENARIO ...]
+    python -m tests.reliability.nightly FOLDER [--kills 500] [--faults 250] [--in-a-row 3] [--only SCENARIO ...]
 
 Results go to FOLDER/attempts.jsonl one by one, so that the same command goes on after a stop; at the end the counts go to
 benchmarks/reliability/results-crashes.json, and a fault that was not survived makes the exit code 1.
@@ -91,6 +91,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--faults", type=int, default=250)
     parser.add_argument("--only", nargs="*", choices=list(SCENARIOS), default=list(SCENARIOS))
+    parser.add_argument("--in-a-row", type=int, default=3, help="faults in one folder before it is run to its end")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -112,26 +113,14 @@ def main() -> int:
         wanted = chosen(course.boundaries, KILLS, kills[name], f"kills {name} {arguments.seed}")
         wanted += chosen(course.boundaries, _OTHERS, faults[name], f"faults {name} {arguments.seed}")
         start = time.monotonic()
-        for fault in wanted:
-            if (name, fault.kind, fault.at) in done:
-                continue
-            course.begin()
-            attempt = course.interrupt(fault)
-            struck = attempt.boundary
-            row = {
-                "scenario": name,
-                "kind": fault.kind,
-                "at": fault.at,
-                "call": None if struck is None else f"{struck.call} {' -> '.join(struck.paths)}",
-                "code": attempt.code,
-                "seconds": attempt.seconds,
-                "wrong": attempt.wrong,
-            }
+        left = [fault for fault in wanted if (name, fault.kind, fault.at) not in done]
+        for attempt in course.interrupt_all(left, in_a_row=arguments.in_a_row):
+            row = attempt.as_row()
             rows.append(row)
             with open(log, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row) + "\n")
             if attempt.wrong:
-                print(f"{name} {fault.kind} at {fault.at}, {row['call']}: {attempt.wrong}", flush=True)
+                print(f"{name} {row['kind']} at {row['at']}, {row['call']}: {attempt.wrong}", flush=True)
         print(f"{name}: {len(wanted)} faults, {time.monotonic() - start:.0f} s", flush=True)
     result = counted(courses, rows)
     write_json(arguments.results, result)
