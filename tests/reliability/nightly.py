@@ -31,6 +31,7 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "reliability" / "results-cr
 KILLS = ("kill", "torn", "power")
 """SIGKILL; the others are survived by the process, or end it in good order."""
 
+_WHAT = ("survived", "tried")
 _OTHERS = ("term", "int", "full", "io", "denied", "short")
 
 
@@ -84,6 +85,25 @@ def counted(courses: Iterable[Course], rows: list[dict[str, Any]]) -> dict[str, 
     }
 
 
+def table(result: dict[str, Any]) -> str:
+    """The counts, as docs/reliability.md shows them."""
+    lines = ["| command | boundaries | of them struck | kills survived / tried | other faults survived / tried |"]
+    lines.append("|---|---|---|---|---|")
+    for name, of in result["scenarios"].items():
+        split = [
+            " / ".join(
+                str(sum(count for kind, count in of[what].items() if (kind in KILLS) == kills)) for what in _WHAT
+            )
+            for kills in (True, False)
+        ]
+        lines.append(f"| `{name}` | {of['boundaries']} | {of['boundaries_struck']} | {split[0]} | {split[1]} |")
+    scenarios = result["scenarios"].values()
+    whole = [sum(of[name] for of in scenarios) for name in ("boundaries", "boundaries_struck")]
+    ended = [f"{result[name]['survived']} / {result[name]['tried']}" for name in ("kills", "faults")]
+    lines.append(f"| all | {' | '.join(map(str, [*whole, *ended]))} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,6 +112,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=250)
     parser.add_argument("--only", nargs="*", choices=list(SCENARIOS), default=list(SCENARIOS))
     parser.add_argument("--in-a-row", type=int, default=3, help="faults in one folder before it is run to its end")
+    parser.add_argument("--once", action="store_true", help="compare with one unbroken run of each command, not two")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -103,7 +124,7 @@ def main() -> int:
     log = arguments.folder / "attempts.jsonl"
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     place = Place(arguments.folder / "place")
-    courses = [Course.run(SCENARIOS[name], place) for name in arguments.only]
+    courses = [Course.run(SCENARIOS[name], place, twice=not arguments.once) for name in arguments.only]
     sizes = {course.scenario.name: len(course.boundaries) for course in courses}
     print(f"boundaries: {sizes}, {sum(sizes.values())} in all", flush=True)
     done = {(row["scenario"], row["kind"], row["at"]) for row in rows}
