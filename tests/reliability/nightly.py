@@ -1,6 +1,6 @@
 """Interrupt every command at hundreds of its boundaries and count what it survives.
 
-    python -m tests.reliability.nightly FOLDER [--kills 500] [--faults 250] [--in-a-row 3] [--only SCENARIO ...]
+    python -m tests.reliability.nightly FOLDER [--kills 500] [--faults 250] [--in-a-row 8] [--only SCENARIO ...]
 
 Results go to FOLDER/attempts.jsonl one by one, so that the same command goes on after a stop; at the end the counts go to
 benchmarks/reliability/results-crashes.json, and a fault that was not survived makes the exit code 1.
@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import random
+import resource
 import sys
 import time
 from collections import Counter
@@ -25,7 +27,7 @@ from logitrail.artifacts import write_json
 from logitrail.stages.folder import versions
 from tests.reliability.attempts import Course, Place
 from tests.reliability.faulty_files import Boundary, Fault, why_not
-from tests.reliability.scenarios import SCENARIOS
+from tests.reliability.scenarios import SCENARIOS, Scenario
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "reliability" / "results-crashes.json"
 KILLS = ("kill", "torn", "power")
@@ -52,10 +54,9 @@ def chosen(boundaries: list[Boundary], kinds: tuple[str, ...], count: int, seed:
     return taken
 
 
-def shares(sizes: dict[str, int], total: int) -> dict[str, int]:
-    """`total` dealt out by the square root of the boundaries: small scenarios are done whole, large ones in part."""
-    roots = {name: size**0.5 for name, size in sizes.items()}
-    return {name: round(total * root / sum(roots.values())) + 1 for name, root in roots.items()}
+def share(scenario: Scenario, among: Iterable[Scenario], total: int) -> int:
+    """The scenario's part of `total`."""
+    return round(total * scenario.weight / sum(one.weight for one in among)) + 1
 
 
 def counted(courses: Iterable[Course], rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--faults", type=int, default=250)
     parser.add_argument("--only", nargs="*", choices=list(SCENARIOS), default=list(SCENARIOS))
-    parser.add_argument("--in-a-row", type=int, default=3, help="faults in one folder before it is run to its end")
+    parser.add_argument("--in-a-row", type=int, default=8, help="faults in one folder before it is run to its end")
     parser.add_argument("--once", action="store_true", help="compare with one unbroken run of each command, not two")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -128,23 +129,34 @@ def main() -> int:
     sizes = {course.scenario.name: len(course.boundaries) for course in courses}
     print(f"boundaries: {sizes}, {sum(sizes.values())} in all", flush=True)
     done = {(row["scenario"], row["kind"], row["at"]) for row in rows}
-    kills, faults = shares(sizes, arguments.kills), shares(sizes, arguments.faults)
-    for course in courses:
-        name = course.scenario.name
-        wanted = chosen(course.boundaries, KILLS, kills[name], f"kills {name} {arguments.seed}")
-        wanted += chosen(course.boundaries, _OTHERS, faults[name], f"faults {name} {arguments.seed}")
-        start = time.monotonic()
-        left = [fault for fault in wanted if (name, fault.kind, fault.at) not in done]
-        for attempt in course.interrupt_all(left, in_a_row=arguments.in_a_row):
-            row = attempt.as_row()
-            rows.append(row)
-            with open(log, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
-            if attempt.wrong:
-                print(f"{name} {row['kind']} at {row['at']}, {row['call']}: {attempt.wrong}", flush=True)
-        print(f"{name}: {len(wanted)} faults, {time.monotonic() - start:.0f} s", flush=True)
+    scenarios = [course.scenario for course in courses]
+    for part in (0.2, 1.0):  # a little of everything first
+        for course in courses:
+            name = course.scenario.name
+            wanted = []
+            for kinds, total in ((KILLS, arguments.kills), (_OTHERS, arguments.faults)):
+                all_of_them = chosen(
+                    course.boundaries,
+                    kinds,
+                    share(course.scenario, scenarios, total),
+                    f"{kinds} {name} {arguments.seed}",
+                )
+                wanted += all_of_them[: math.ceil(part * len(all_of_them))]
+            left = [fault for fault in wanted if (name, fault.kind, fault.at) not in done]
+            start = time.monotonic()
+            for attempt in course.interrupt_all(left, in_a_row=arguments.in_a_row):
+                row = attempt.as_row()
+                rows.append(row)
+                done.add((name, row["kind"], row["at"]))
+                with open(log, "a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(row) + "\n")
+                if attempt.wrong:
+                    print(f"{name} {row['kind']} at {row['at']}, {row['call']}: {attempt.wrong}", flush=True)
+            print(f"{name}: {len(left)} faults, {time.monotonic() - start:.0f} s", flush=True)
     result = counted(courses, rows)
     write_json(arguments.results, result)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(f"processor time: {sum(one.ru_utime + one.ru_stime for one in used):.0f} s")
     print(f"kills {result['kills']}, other faults {result['faults']}: {arguments.results}")
     return 1 if result["failed"] else 0
 
