@@ -15,10 +15,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -256,42 +255,59 @@ def _main(arguments: list[str], folder: Path, modules: Path) -> int:
     except SystemExit as ended:
         return int(ended.code or 0)
     finally:
-        if not modules.exists() or arguments[0] != "cell":
-            modules.write_text("\n".join(sys.modules), encoding="utf-8")
+        modules.write_text("\n".join(sys.modules), encoding="utf-8")
     return 0
 
 
 def _cells_as_forks() -> None:
     """A comparison's cells as forks of the command's process: a new interpreter would load everything again."""
-    engines.launch = _launch  # type: ignore[assignment]
+    engines.launch = _Fork  # type: ignore[assignment]
 
 
-def _launch(folder: Path, environment: Any) -> Any:
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            os.setsid()
-            os.dup2(reading, 0)
-            os.close(reading)
+class _Fork:
+    """What the engine knows of a cell's process (`subprocess.Popen`), of a fork that does what the new one would."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        reading, writing = os.pipe()
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
             os.close(writing)
-            log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.close(log)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            code = cell.main([str(folder), "--with-parent"])
-            sys.stdout.flush()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    os.close(reading)
-    process = subprocess.Popen.__new__(subprocess.Popen)
-    process.args, process.pid, process.returncode = [], pid, None
-    process.stdin, process.stdout, process.stderr = os.fdopen(writing, "wb"), None, None
-    process._child_created, process._waitpid_lock = True, threading.Lock()
-    process._input, process._communication_started = None, False
-    process._closed_child_pipe_fds = True
-    return process
+            _cell(folder, reading)
+        os.close(reading)
+        self.stdin = os.fdopen(writing, "wb")
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        end = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("cell", timeout)
+            time.sleep(0.01)
+        assert self.returncode is not None
+        return self.returncode
+
+
+def _cell(folder: Path, alive: int) -> None:
+    code = 1
+    try:
+        os.setsid()
+        os.dup2(alive, 0)
+        os.close(alive)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        code = cell.main([str(folder), "--with-parent"])
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)

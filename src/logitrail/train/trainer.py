@@ -618,6 +618,13 @@ class STRTrainer(SFTTrainer):
             self._steps_since_log = 0
         super().log(logs, start_time)
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step >= self.state.max_steps:
+            # Resumed behind the last step: the Trainer looks at the limit only when it has done one step more.
+            self.control.should_training_stop = True
+            return None
+        return super()._run_epoch(*args, **kwargs)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # The Trainer would remove older checkpoints before this one is whole, and choose them by the times of their files,
         # which a clock that is set back turns around.
