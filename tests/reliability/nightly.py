@@ -2,8 +2,9 @@
 
     python -m tests.reliability.nightly FOLDER [--kills 500] [--faults 250] [--in-a-row 8] [--only SCENARIO ...]
 
-Results go to FOLDER/attempts.jsonl one by one, so that the same command goes on after a stop; at the end the counts go to
-benchmarks/reliability/results-crashes.json, and a fault that was not survived makes the exit code 1.
+Results go to FOLDER/attempts.jsonl one by one, so that the same command goes on after a stop; the counts go to
+benchmarks/reliability/results-crashes.json, at the end to docs/reliability.md too, and a fault that was not survived makes
+the exit code 1.
 """
 
 from __future__ import annotations
@@ -17,19 +18,21 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from logitrail.artifacts import write_json
+from logitrail.artifacts import write_bytes, write_json
 from logitrail.stages.folder import versions
 from tests.reliability.attempts import Course, Place
 from tests.reliability.faulty_files import Boundary, Fault, why_not
 from tests.reliability.scenarios import SCENARIOS, Scenario
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "reliability" / "results-crashes.json"
+PAGE = RESULTS.parents[2] / "docs" / "reliability.md"
+_BEGIN, _END = "<!-- counts -->\n", "<!-- /counts -->"
 KILLS = ("kill", "torn", "power")
 """SIGKILL; the others are survived by the process, or end it in good order."""
 
@@ -59,17 +62,16 @@ def share(scenario: Scenario, among: Iterable[Scenario], total: int) -> int:
     return round(total * scenario.weight / sum(one.weight for one in among)) + 1
 
 
-def counted(courses: Iterable[Course], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is published: by scenario and by kind, tried and survived."""
+def counted(sizes: Mapping[str, int], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is published: by scenario (with its number of boundaries) and by kind, tried and survived."""
     by_scenario = {}
-    for course in courses:
-        mine = [row for row in rows if row["scenario"] == course.scenario.name]
+    for name, boundaries in sizes.items():
+        mine = [row for row in rows if row["scenario"] == name]
         tried = Counter(row["kind"] for row in mine)
         survived = Counter(row["kind"] for row in mine if not row["wrong"])
-        by_scenario[course.scenario.name] = {
-            "boundaries": len(course.boundaries),
+        by_scenario[name] = {
+            "boundaries": boundaries,
             "boundaries_struck": len({row["at"] for row in mine}),
-            "calls": dict(sorted(Counter(boundary.call for boundary in course.boundaries).items())),
             "tried": dict(sorted(tried.items())),
             "survived": dict(sorted(survived.items())),
         }
@@ -103,6 +105,12 @@ def table(result: dict[str, Any]) -> str:
     ended = [f"{result[name]['survived']} / {result[name]['tried']}" for name in ("kills", "faults")]
     lines.append(f"| all | {' | '.join(map(str, [*whole, *ended]))} |")
     return "\n".join(lines) + "\n"
+
+
+def publish(result: dict[str, Any]) -> None:
+    """Put the counts into docs/reliability.md."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
+    write_bytes(PAGE, (before + _BEGIN + table(result) + _END + rest.partition(_END)[2]).encode())
 
 
 def main() -> int:
@@ -153,8 +161,10 @@ def main() -> int:
                 if attempt.wrong:
                     print(f"{name} {row['kind']} at {row['at']}, {row['call']}: {attempt.wrong}", flush=True)
             print(f"{name}: {len(left)} faults, {time.monotonic() - start:.0f} s", flush=True)
-    result = counted(courses, rows)
-    write_json(arguments.results, result)
+            result = counted(sizes, rows)
+            write_json(arguments.results, result)
+    if arguments.results == RESULTS:
+        publish(result)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     print(f"processor time: {sum(one.ru_utime + one.ru_stime for one in used):.0f} s")
     print(f"kills {result['kills']}, other faults {result['faults']}: {arguments.results}")
