@@ -192,6 +192,26 @@ def test_a_full_file_system(project, logitrail, tmp_path, size):
         subprocess.run(["umount", str(mount)], check=True)
 
 
+def test_a_file_system_that_turns_read_only(project, logitrail, tmp_path):
+    """A real one: one line, and the same command goes on when it can be written again."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mount)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small file system needs the rights to (root)")
+    try:
+        recipe = project.write(out=str(mount / "out"), methods=["str"])
+        assert logitrail("tokens", recipe).code == 0
+        subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
+        check(logitrail("cache", recipe), 2, "read-only", "choose another folder")
+        subprocess.run(["mount", "-o", "remount,rw", str(mount)], check=True)
+        again = logitrail("cache", recipe)
+        assert again.code == 0, again.err
+    finally:
+        gc.collect()  # the cache's memory maps
+        subprocess.run(["umount", str(mount)], check=True)
+
+
 def test_an_unexpected_fault_is_one_line_too(project, logitrail, monkeypatch):
     import logitrail.stages.tokens as stage
 

@@ -52,6 +52,7 @@ class Scenario:
         code: with which the unbroken command ends.
         keys_of_time: whether keys of stages differ from run to run: a stage that starts from weights which an earlier
             one wrote knows them by the time of their file.
+        weight: its part of the faults of the nightly set, among the others'.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Scenario:
     before: tuple[tuple[str, str], ...] = ()
     code: int = 0
     keys_of_time: bool = False
+    weight: int = 2
 
     def arguments(self, place: Path) -> list[str]:
         """Of the command line."""
@@ -74,17 +76,17 @@ SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("tokens", ("tokens",)),
-        Scenario("cache", ("cache",), before=_after("tokens")),
-        Scenario("train", ("train",), before=_after("cache")),
+        Scenario("cache", ("cache",), before=_after("tokens"), weight=3),
+        Scenario("train", ("train",), before=_after("cache"), weight=4),
         Scenario("train-alone", ("train",)),
-        Scenario("train-full", ("train",), "full.yaml"),
-        Scenario("eval", ("eval",), before=_after("train")),
+        Scenario("train-full", ("train",), "full.yaml", weight=3),
+        Scenario("eval", ("eval",), before=_after("train"), weight=3),
         Scenario("gate", ("gate", "--junit", "out/gate.xml"), before=_after("train", "eval"), code=3),
         Scenario("report", ("report",), before=_after("train", "eval")),
-        Scenario("run", ("run",)),
-        Scenario("run-changed", ("run",), "changed.yaml", before=_after("run")),
-        Scenario("chain", ("chain",), "chain.yaml", keys_of_time=True),
-        Scenario("compare", ("compare",), "matrix.yaml"),
+        Scenario("run", ("run",), weight=1),
+        Scenario("run-changed", ("run",), "changed.yaml", before=_after("run"), weight=1),
+        Scenario("chain", ("chain",), "chain.yaml", keys_of_time=True, weight=1),
+        Scenario("compare", ("compare",), "matrix.yaml", weight=1),
     )
 }
 

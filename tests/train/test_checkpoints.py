@@ -64,3 +64,28 @@ def test_an_older_training_s_checkpoint_does_not_push_out_the_new(trained, tmp_p
 
 def test_without_a_limit_all_stay(trained):
     assert len(trained(Clock(0), save_total_limit=None)) == 4
+
+
+def test_resumed_behind_its_last_step_a_training_does_no_further(tokenizer, tmp_path):
+    """What a kill between the last checkpoint and the end leaves."""
+
+    def trainer():
+        return str_trainer(
+            tokenizer,
+            SafetyTokens.from_templates(tokenizer, top_k=8),
+            tmp_path / "checkpoints",
+            save_strategy="steps",
+            save_steps=1,
+            logging_steps=1,
+            max_steps=3,
+            lr_scheduler_type="constant",
+        )
+
+    whole = trainer()
+    whole.train()
+    again = trainer()
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoints" / "checkpoint-3"))
+    assert again.state.global_step == 3
+    assert [entry["step"] for entry in again.state.log_history if "loss" in entry] == [1, 2, 3]
+    other = again.model.state_dict()
+    assert all((value == other[name]).all() for name, value in whole.model.state_dict().items())

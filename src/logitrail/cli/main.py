@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -389,13 +390,17 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 _ClickException: type[Any] = typer.BadParameter.__mro__[2]
 
 
+@functools.cache  # typer reads every command's signature for it
+def _commands() -> Any:
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: exits with the command's code."""
 
     def work() -> int:
-        command: Any = typer.main.get_command(app)
         try:
-            code = command.main(args=arguments, prog_name="logitrail", standalone_mode=False)
+            code = _commands().main(args=arguments, prog_name="logitrail", standalone_mode=False)
         except typer.Abort:
             raise KeyboardInterrupt from None
         except _ClickException as error:

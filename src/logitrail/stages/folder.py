@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -26,6 +27,11 @@ SUMMARY = "summary.json"
 
 def versions() -> dict[str, str]:
     """Of all that the figures depend on."""
+    return dict(_installed())
+
+
+@functools.cache  # a stage's key asks for it, and reading the packages' records takes a tenth of a second
+def _installed() -> dict[str, str]:
     names = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy", "scipy")
     return {
         "logitrail": __version__,

@@ -644,6 +644,13 @@ class STRTrainer(SFTTrainer):
         section = training_section(self.args, self.safety_tokens, self.reference_name, logged)
         put_section(folder, section)
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step >= self.state.max_steps:
+            # Resumed behind the last step: the Trainer looks at the limit only when it has done one step more.
+            self.control.should_training_stop = True
+            return None
+        return super()._run_epoch(*args, **kwargs)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # The Trainer would remove older checkpoints before this one is whole, and choose them by the times of their files,
         # which a clock that is set back turns around.
