@@ -39,7 +39,7 @@ def read_state(folder: Path, *, run: str | None, files: bool = True) -> dict[str
     if not path.exists():
         return None
     again = f"delete {folder}: training then goes on from the checkpoint before it, or from its start"
-    content = read_json(path)
+    content: Any = read_json(path)
     version = content.get("format_version", 1) if isinstance(content, dict) and "step" in content else None
     if version is None or type(version) is not int:
         raise ArtifactError(f"{path} is no state of a checkpoint; {again}")
@@ -54,7 +54,7 @@ def read_state(folder: Path, *, run: str | None, files: bool = True) -> dict[str
     if not isinstance(weight, int | float) or not math.isfinite(weight):
         raise ArtifactError(f"{path} has str_weight {weight!r}, which is no number; {again}")
     if content.get("run") != run and run is not None:
-        raise ArtifactError(f"{folder} is a checkpoint of another training ({content.get('run')}, not {run}); {again}")
+        raise ArtifactError(f"{path} is of another training ({content.get('run')}, not {run}); {again}")
     if files:
         require_files(folder, content, again=again)
-    return content
+    return dict(content)
