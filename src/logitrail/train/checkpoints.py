@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from logitrail.artifacts import read_json
 from logitrail.errors import ArtifactError
@@ -16,6 +17,20 @@ STATE_FILE = "str_state.json"
 
 FORMAT_VERSION = 2
 """1 had neither seal nor hashes."""
+
+
+class _StateFile(BaseModel):
+    """What a sealed state may say."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format_version: int
+    run: str | None
+    step: int
+    str_weight: Annotated[float, Field(allow_inf_nan=False)]
+    num_tokens: int
+    files: dict[str, str]
+    content_hash: str
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -50,11 +65,14 @@ def read_state(folder: Path, *, run: str | None, files: bool = True) -> dict[str
         )
     if SEAL not in content or not fits(content):
         raise ArtifactError(f"{path} was changed since it was written (its {SEAL} does not fit its content); {again}")
-    weight = content["str_weight"]
-    if not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise ArtifactError(f"{path} has str_weight {weight!r}, which is no number; {again}")
-    if content.get("run") != run and run is not None:
-        raise ArtifactError(f"{path} is of another training ({content.get('run')}, not {run}); {again}")
+    try:
+        _StateFile.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{path} cannot be used: {place}: {first['msg'].lower()}; {again}") from None
+    if content["run"] != run and run is not None:
+        raise ArtifactError(f"{path} is of another training ({content['run']}, not {run}); {again}")
     if files:
         require_files(folder, content, again=again)
     return dict(content)
