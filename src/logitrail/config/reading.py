@@ -31,11 +31,14 @@ _PATHS = (
 )
 
 
-_LONGEST = 1_000_000
+_LONGEST = 200_000
 """Characters of a file; more would take a parser in Python longer than anybody waits."""
 
 _MOST = 100_000
 """Values in a file."""
+
+_DEEPEST = 100
+"""Brackets open at once, at which PyYAML's scanner is still fast: it takes the square of their number."""
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -70,6 +73,11 @@ def read_yaml(path: Path, what: str, advice: str) -> Any:
         raise RecipeError(
             f"the {what} {path} has {len(text):,} characters, and {_LONGEST:,} is more than any needs; is it another file?"
         )
+    depth = 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if depth > _DEEPEST:
+            raise RecipeError(f"the {what} {path} has more than {_DEEPEST} brackets open at once; close them")
     try:
         content = yaml.safe_load(text)
     # PyYAML's constructors let through whatever a bad tag makes Python raise.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from logitrail.errors import NumericalError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_penalty
 from logitrail.models.chat import Message, generation_ids
 from logitrail.models.hidden import hidden_states
@@ -71,6 +72,14 @@ class Probes:
         self._start = ReferenceColumns(
             torch.cat([part.columns for part in parts]), torch.cat(sums) if self._with_logsumexp else None
         )
+        bad = ~torch.isfinite(self._start.columns).all(dim=-1)
+        if self._start.logsumexp is not None:
+            bad |= ~torch.isfinite(self._start.logsumexp)
+        if bool(bad.any()):
+            raise NumericalError(
+                f"the reference's logits at probe prompt {int(bad.nonzero()[0]) + 1} are NaN or infinite; check the "
+                "model's weights, and load it in bfloat16 or float32"
+            )
 
     def _measure(self, model: nn.Module, rows: Sequence[int], head: SafetyHead) -> ReferenceColumns:
         """The prompts' columns as the model stands, in the order of `rows`."""
