@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+_LONGEST, _END = 2000, 600
+
 
 class LogitrailError(Exception):
     """Bad input. The message says what was given, why it cannot work, and what to do.
 
+    It is one line of bearable length whatever was given: what a user's file holds may be long and have lines of its own.
     Subclasses name the subject, so that a program can tell them apart; `exit_code` is what the CLI exits with.
     """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.splitlines()) if len(message.splitlines()) > 1 else message
+        if len(line) > _LONGEST:  # the middle goes: the file is named at the start, and what to do at the end
+            line = f"{line[: _LONGEST - _END]} [...] {line[-_END:]}"
+        super().__init__(line)
 
 
 class RecipeError(LogitrailError):

@@ -81,6 +81,10 @@ def read_sealed(path: Path, *, again: str = _AGAIN) -> dict[str, Any]:
             f"{path} was changed since it was written (its {SEAL} does not fit its content); {again}, or, if a person "
             f"changed it on purpose, run `logitrail seal {path}`"
         )
+    outputs, files = content.get("outputs", []), content.get(FILES, {})
+    whole = isinstance(outputs, list) and isinstance(files, dict)
+    if not whole or not all(isinstance(name, str) for name in (*outputs, *files, *files.values())):
+        raise ArtifactError(f"{path} is sealed, but its outputs or {FILES} are not as any stage writes them; {again}")
     return content
 
 

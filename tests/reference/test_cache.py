@@ -135,7 +135,7 @@ def test_another_format_version_is_named(tmp_path):
     old = {**json.loads(path.read_text()), "format_version": 1}
     old["identity"]["format_version"] = 1
     path.write_text(json.dumps(old))
-    with pytest.raises(AnchorReferenceError, match=r"format_version \(1 there, 2 here\)"):
+    with pytest.raises(AnchorReferenceError, match="has format version 1"):
         ReferenceCache(tmp_path, IDENTITY)
     with pytest.raises(AnchorReferenceError, match="has format version 1"):
         ReferenceCache(tmp_path)

@@ -31,6 +31,16 @@ _PATHS = (
 )
 
 
+_LONGEST = 200_000
+"""Characters of a file; more would take a parser in Python longer than anybody waits."""
+
+_MOST = 100_000
+"""Values in a file."""
+
+_DEEPEST = 100
+"""Brackets open at once, at which PyYAML's scanner is still fast: it takes the square of their number."""
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
@@ -59,15 +69,49 @@ def read_yaml(path: Path, what: str, advice: str) -> Any:
         raise RecipeError(f"the {what} {path} is not UTF-8 text (byte {error.start}); save it as UTF-8 YAML") from error
     except OSError as error:
         raise RecipeError(f"cannot read the {what} {path}: {error.strerror or error}; check the path") from error
+    if len(text) > _LONGEST:
+        raise RecipeError(
+            f"the {what} {path} has {len(text):,} characters, and {_LONGEST:,} is more than any needs; is it another file?"
+        )
+    depth = 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if depth > _DEEPEST:
+            raise RecipeError(f"the {what} {path} has more than {_DEEPEST} brackets open at once; close them")
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        content = yaml.safe_load(text)
+    # PyYAML's constructors let through whatever a bad tag makes Python raise.
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or type(error).__name__
         raise RecipeError(
             f"the {what} {path}{where} is not valid YAML ({problem}); check indentation and quotes"
         ) from error
+    _require_plain(content, f"the {what} {path}")
+    return content
+
+
+def _require_plain(content: Any, source: str) -> None:
+    """Refuse what would only fail later: values that hold themselves or one another many times over, and broken text.
+
+    An alias costs nothing until its content is copied or checked, and then a few lines of them can fill the memory.
+    """
+    waiting, seen = [content], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > _MOST:
+            raise RecipeError(
+                f"{source} has more than {_MOST:,} values when its aliases (*name) are written out, or one that holds "
+                "itself; write the values themselves"
+            )
+        if isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+        elif isinstance(value, str) and ("\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value)):
+            raise RecipeError(f"{source} has a text with a NUL or half of a surrogate pair: {value[:60]!r}; correct it")
 
 
 def require_mapping(content: Any, source: str, advice: str) -> None:

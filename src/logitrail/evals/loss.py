@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from logitrail.errors import DataError
+from logitrail.errors import DataError, NumericalError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -52,6 +52,7 @@ def answer_loss(
 
     Raises:
         DataError: no row, or an answer without a token.
+        NumericalError: a row's loss is NaN or infinite.
     """
     import torch
 
@@ -80,6 +81,12 @@ def answer_loss(
             counts[batch] = mask.sum(1).cpu().numpy()
             if on_rows is not None:
                 on_rows(len(batch))
+    broken = np.flatnonzero(~np.isfinite(totals))
+    if broken.size:
+        raise NumericalError(
+            f"the loss of held-out row {broken[0] + 1} is {totals[broken[0]]}; check the model's weights, or load it in "
+            "bfloat16 or float32"
+        )
     value = float(totals.sum() / counts.sum())
     low: float | None = None
     high: float | None = None

@@ -203,7 +203,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
             content = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError(f"the data file {file} does not exist; check the path") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"cannot read {file} as JSON ({error}); check that it is whole") from error
         if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
             raise DataError(f"{file} is no JSON list of objects; give one object a row")

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import LogitsProcessor, LogitsProcessorList
 
+from logitrail.errors import NumericalError
 from logitrail.models.chat import generation_ids
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ def generate(
                 max_new_tokens=max_new_tokens,
                 pad_token_id=pad,
                 eos_token_id=ends,
+                logits_processor=LogitsProcessorList([_RequireNumbers(rows)]),
                 **sampling,
             )
             batch = [_answer(tokenizer, new, ends) for new in output[:, width:].tolist()]
@@ -109,6 +112,23 @@ def generate(
             if on_batch is not None:
                 on_batch(rows, batch)
     return [answer for answer in answers if answer is not None]
+
+
+class _RequireNumbers(LogitsProcessor):
+    """Greedy search takes a token from NaN too, and what comes out would be judged as an answer."""
+
+    def __init__(self, rows: list[int]) -> None:
+        self._rows = rows
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        broken = torch.isnan(scores).any(dim=-1) | torch.isposinf(scores).any(dim=-1)
+        if bool(broken.any()):
+            prompt = self._rows[int(broken.nonzero()[0])] + 1
+            raise NumericalError(
+                f"the model's logits are NaN or infinite in the answer to prompt {prompt} of the batch at hand; check "
+                " its weights, or load it in bfloat16 or float32"
+            )
+        return scores
 
 
 def _answer(tokenizer: PreTrainedTokenizerBase, ids: list[int], ends: list[int]) -> Answer:

@@ -25,7 +25,7 @@ from logitrail.locks import held
 from logitrail.reference.blocks import BLOCK_BYTES, CheckedArray, encode
 from logitrail.reference.cache import DTYPES, FORMAT_VERSION, MANIFEST, ROWS_FILE, CacheIdentity
 from logitrail.reference.provider import ReferenceColumns
-from logitrail.seals import fits, write_sealed
+from logitrail.seals import SEAL, fits, write_sealed
 
 # A shard is what an interruption can cost a process: at most 1/128 of the build, unless that is below 4096 positions.
 _SHARDS = 128
@@ -186,12 +186,13 @@ def _started(path: Path) -> dict[str, Any]:
         ArtifactError: the file is damaged, so nobody knows.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("identity"), dict) or not fits(content):
+    known = isinstance(content, dict) and content.keys() == {"identity", "layout", SEAL}
+    if not known or not isinstance(content["identity"], dict) or not fits(content):
         raise ArtifactError(
             f"{path} was changed since it was written, and it says to what the shards beside it belong; delete "
             f"{path.parent} and build the cache again"
         )
-    return content
+    return dict(content)
 
 
 def _whole(array: CheckedArray) -> bool:

@@ -20,12 +20,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 from torch import Tensor
 
 from logitrail.artifacts import read_json, sha256_of_json
@@ -79,9 +80,90 @@ class CacheIdentity:
         ]
         if differences:
             raise AnchorReferenceError(
-                f"the reference cache in {folder} was built for something else: {'; '.join(differences)}; "
+                f"the reference cache in {folder} ({MANIFEST}) was built for something else: {'; '.join(differences)}; "
                 "delete that folder or choose another `str_cache_dir`"
             )
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _ArrayFile(_Strict):
+    file: Annotated[str, Field(pattern=r"^[a-z0-9-]+\.safetensors$")]
+    bytes: NonNegativeInt
+    root: str
+
+
+class _ShardFile(_ArrayFile):
+    first_position: NonNegativeInt
+    positions: Annotated[int, Field(gt=0)]
+
+
+class _IdentityPart(_Strict):
+    reference: str
+    tokenizer: str
+    chat_template: str
+    tokens: str
+    rows: str
+    positions: str
+    logsumexp: bool
+    dtype: Literal["float32", "float16", "bfloat16"]
+    collation: str
+    precision: str
+    format_version: int
+
+
+class _ManifestFile(_Strict):
+    """What a sealed manifest may say; docs/cache-format.md explains it."""
+
+    format_version: int
+    identity: _IdentityPart
+    rows: NonNegativeInt
+    positions: NonNegativeInt
+    width: Annotated[int, Field(gt=0)]
+    block_bytes: int
+    row_spans: _ArrayFile
+    shards: list[_ShardFile]
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """The manifest's content, whole and of this format.
+
+    Raises:
+        ArtifactError, AnchorReferenceError: see `ReferenceCache`.
+    """
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    found = manifest.get("identity") if isinstance(manifest, dict) else None
+    if not isinstance(found, dict) or "format_version" not in manifest:
+        raise ArtifactError(f"{path} is not a reference cache's manifest; delete its folder and build it again")
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise AnchorReferenceError(
+            f"the reference cache's {path} has format version {manifest['format_version']}, and this library reads "
+            f"{FORMAT_VERSION}; delete that folder and build it again"
+        )
+    kept = manifest.pop("sha256", None)
+    try:
+        whole = sha256_of_json(manifest) == kept
+    except UnicodeEncodeError:  # half of a surrogate pair: nothing that we write
+        whole = False
+    if not whole:
+        raise ArtifactError(
+            f"{path} was changed since it was written; delete it and build the cache again: only damaged files are "
+            "computed anew"
+        )
+    try:
+        _ManifestFile.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(
+            f"{path} cannot be used: {place}: {first['msg'].lower()}; delete that folder and build the cache again"
+        ) from None
+    if manifest["block_bytes"] != BLOCK_BYTES:
+        raise ArtifactError(f"{path} names blocks of {manifest['block_bytes']} bytes; this library's are {BLOCK_BYTES}")
+    return dict(manifest)
 
 
 class ReferenceCache:
@@ -96,30 +178,10 @@ class ReferenceCache:
     """
 
     def __init__(self, folder: Path, identity: CacheIdentity | None = None) -> None:
-        path = folder / MANIFEST
-        manifest = read_json(path)
-        found = manifest.get("identity") if isinstance(manifest, dict) else None
-        if not isinstance(found, dict) or "format_version" not in manifest:
-            raise ArtifactError(f"{path} is not a reference cache's manifest; delete its folder and build it again")
+        manifest = _manifest(folder)
+        found = manifest["identity"]
         if identity is not None:
             identity.require(found, folder)
-        if manifest["format_version"] != FORMAT_VERSION or found.keys() != {
-            field.name for field in fields(CacheIdentity)
-        }:
-            raise AnchorReferenceError(
-                f"the reference cache in {folder} has format version {manifest['format_version']}, and this library reads "
-                f"{FORMAT_VERSION}; delete that folder and build it again"
-            )
-        kept = manifest.pop("sha256", None)
-        if sha256_of_json(manifest) != kept:
-            raise ArtifactError(
-                f"{path} was changed since it was written; delete it and build the cache again: only damaged files are "
-                "computed anew"
-            )
-        if manifest["block_bytes"] != BLOCK_BYTES:
-            raise ArtifactError(
-                f"{path} names blocks of {manifest['block_bytes']} bytes; this library's are {BLOCK_BYTES}"
-            )
         self.identity = CacheIdentity(**found)
         self.rows: int = manifest["rows"]
         self.positions: int = manifest["positions"]
@@ -128,7 +190,7 @@ class ReferenceCache:
         for entry in files:
             if Path(entry["file"]).name != entry["file"]:
                 raise ArtifactError(
-                    f"{path} names {entry['file']}, which is no file of its folder; build the cache again"
+                    f"{folder / MANIFEST} names {entry['file']}, which is no file of its folder; build the cache again"
                 )
             try:
                 size = (folder / entry["file"]).stat().st_size

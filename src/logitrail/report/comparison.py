@@ -36,8 +36,16 @@ def write_comparison(out: Path) -> None:
     summary = read_sealed(out / "summary.json", again="delete it and run `logitrail compare` again")
     if summary.get("stage") != "compare":
         raise ArtifactError(f"{out / 'summary.json'} is no comparison's summary; run `logitrail compare` again")
-    write_bytes(out / TABLE, comparison_markdown(summary).encode())
-    write_bytes(out / FRONT, front_svg(summary).encode())
+    try:
+        markdown, svg_text = comparison_markdown(summary), front_svg(summary)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
+        # Sealed by somebody who left out what the table shows, or put something else there.
+        raise ArtifactError(
+            f"{out / 'summary.json'} lacks what a comparison's summary has ({type(error).__name__}: {error}); delete it "
+            "and run `logitrail compare` again"
+        ) from error
+    write_bytes(out / TABLE, markdown.encode())
+    write_bytes(out / FRONT, svg_text.encode())
 
 
 def comparison_markdown(summary: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from logitrail.artifacts import read_json
 from logitrail.errors import ArtifactError
-from logitrail.seals import EDITED, SEAL, fits, read_sealed, require_files
+from logitrail.seals import EDITED, SEAL, read_sealed, require_files
 from logitrail.types import SCHEMA_VERSION
 
 
@@ -473,11 +473,19 @@ def _place(name: str, known: list[str]) -> int:
     return known.index(name) if name in known else len(known)
 
 
-def _require_stages(run_folder: Path) -> None:
-    """Check the files shown here against what their stages say of them, where those left a summary."""
+def _require_stages(run_folder: Path, summary: Mapping[str, Any]) -> None:
+    """Check the files shown here, and the run's summary, against what the stages say, where those left a summary."""
+    weights = _mapping(_mapping(summary.get("hashes")).get("weights"))
     for stage, file in (("train", "log.jsonl"), ("eval", "answers")):
         for path in sorted((run_folder / stage).glob("*/summary.json")):
-            require_files(path.parent, read_sealed(path), below=file)
+            content = read_sealed(path)
+            require_files(path.parent, content, below=file)
+            named = weights.get(path.parent.name)
+            if stage == "eval" and named is not None and named != content.get("weights"):
+                raise ArtifactError(
+                    f"{run_folder / 'summary.json'} speaks of another {path.parent.name} (weights {named}) than {path} "
+                    f"({content.get('weights')}), so one of them is another run's; run `logitrail report` again"
+                )
 
 
 def load_run(run_folder: Path) -> Run:
@@ -494,9 +502,13 @@ def load_run(run_folder: Path) -> Run:
     notes = list(run.notes)
     if SEAL not in content:
         notes.append("summary.json has no seal, so nobody can tell whether it was changed since it was written.")
-    elif not fits(content):
-        read_sealed(path)  # says what to do
-    _require_stages(run_folder)
+    else:
+        read_sealed(path)  # says what to do about one that does not fit
+        if content.get("stage") != "run":
+            raise ArtifactError(
+                f"{path} is the summary of the stage {content.get('stage')}, not of a run; run `logitrail report` again"
+            )
+    _require_stages(run_folder, content)
     trained = [name for name, model in run.models.items() if model.train]
     curves = {}
     for name, log in _stage_files(run_folder, "train", trained, "log.jsonl", notes).items():

@@ -97,8 +97,8 @@ def _begun_with(marker: Path) -> str | None:
     except ArtifactError:
         content = None
     # Without a seal: of a version before there were any.
-    whole = isinstance(content, dict) and (fits(content) if SEAL in content else content.keys() == {"stage", "key"})
-    if not whole:
+    known = isinstance(content, dict) and content.keys() - {SEAL} == {"stage", "key"}
+    if not known or (SEAL in content and not fits(content)):
         raise ArtifactError(
             f"{marker} is damaged, and it says to what the files beside it belong; delete {marker.parent} and run the same "
             "command again"

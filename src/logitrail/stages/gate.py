@@ -15,6 +15,29 @@ from logitrail.stages.repeats import repeat_contexts, repeat_keys, repeated_answ
 from logitrail.stats import JudgeErrors
 
 
+def gate_key(context: Context, name: str, others: Sequence[Path] = ()) -> str:
+    """See `Context.key`."""
+    section = context.recipe.gate
+    judges = context.recipe.eval.judge_names()
+    measured_in = [context.out / "eval" / BASE, context.out / "eval" / name]
+    measured_in += [repeat.out / "eval" / name for repeat in repeat_contexts(context)]
+    measured_in += [other / "eval" / name for other in others]
+    return context.key(
+        "gate",
+        base=eval_key(context, BASE),
+        model=eval_key(context, name),
+        settings=section.model_dump(mode="json"),
+        repeats=repeat_keys(context, name),
+        # The answers themselves, not only what they were made from: a file that somebody edited is another decision.
+        answers=[
+            context.file_hash(path)
+            for place in measured_in
+            for file in answers_files(judges).values()
+            if (path := place / file).exists()
+        ],
+    )
+
+
 def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[str, Any]:
     """Compare one trained model with the starting policy, on answers that exist.
 
@@ -30,23 +53,6 @@ def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[s
                 f"there is no finished evaluation of {model} for this recipe in {context.out / 'eval' / model}; "
                 "run the eval stage first"
             )
-    measured_in = [context.out / "eval" / BASE, context.out / "eval" / name]
-    measured_in += [repeat.out / "eval" / name for repeat in repeat_contexts(context)]
-    measured_in += [other / "eval" / name for other in others]
-    key = context.key(
-        "gate",
-        base=eval_key(context, BASE),
-        model=eval_key(context, name),
-        settings=section.model_dump(mode="json"),
-        repeats=repeat_keys(context, name),
-        # The answers themselves, not only what they were made from: a file that somebody edited is another decision.
-        answers=[
-            context.file_hash(path)
-            for place in measured_in
-            for file in answers_files(judges).values()
-            if (path := place / file).exists()
-        ],
-    )
 
     def work() -> dict[str, Any]:
         reference = read_judged(context.out / "eval" / BASE, judges)
@@ -66,5 +72,12 @@ def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[s
         )
         return {"model": name, "alpha": section.alpha, "unscored": section.unscored, **result.as_dict()}
 
-    summary, _ = run_stage(folder, "gate", key, work, seeds=context.seeds, hub_models=context.hub_models)
+    summary, _ = run_stage(
+        folder,
+        "gate",
+        gate_key(context, name, others),
+        work,
+        seeds=context.seeds,
+        hub_models=context.hub_models,
+    )
     return summary

@@ -9,11 +9,11 @@ from typing import Any
 from logitrail.artifacts import write_yaml
 from logitrail.errors import ArtifactError
 from logitrail.evals import judge
-from logitrail.seals import EDITED, read_checked, write_sealed
+from logitrail.seals import EDITED, read_checked, read_sealed, write_sealed
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, eval_key, model_names, suites_of
 from logitrail.stages.folder import SUMMARY, finished, only_writer, versions
-from logitrail.stages.gate import decision
+from logitrail.stages.gate import decision, gate_key
 from logitrail.stages.probabilities import FOLDER as PROBABILITIES
 from logitrail.stages.probabilities import evaluation_and_probabilities
 from logitrail.stages.repeats import repeat_contexts, train_repeats
@@ -76,8 +76,9 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
         "cache": cache_key(context),
         **{f"train_{name}": train_key(context, name) for name in recipe.methods},
         **{f"eval_{name}": eval_key(context, name) for name in model_names(recipe)},
+        **{f"gate_{name}": gate_key(context, name) for name in recipe.methods},
     }
-    found = {name: _finished(folder, keys.get(name)) for name, folder in stages.items()}
+    found = {name: _finished(folder, keys[name]) for name, folder in stages.items()}
     timings = {name: summary["seconds"] for name, summary in found.items()}
     models = {
         name: {
@@ -127,10 +128,8 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
     return write_sealed(out / SUMMARY, summary)
 
 
-def _finished(folder: Path, key: str | None) -> dict[str, Any]:
+def _finished(folder: Path, key: str) -> dict[str, Any]:
     """A finished stage's summary; weights are looked for and not read, for nothing here comes from them."""
-    if key is None:  # the gate's, which has just been decided
-        return read_checked(folder)
     summary = finished(folder, key, without="model/")
     if summary is None:
         raise ArtifactError(
@@ -190,5 +189,6 @@ def write_report(context: Context, out: Path | None = None, *, answers: bool = F
 
     if not (context.out / SUMMARY).exists():
         raise ArtifactError(f"{context.out / SUMMARY} does not exist; run the recipe first")
+    read_sealed(context.out / SUMMARY)
     with context.progress.meter("report", None):
         return build_report(context.out, out, answers=answers)

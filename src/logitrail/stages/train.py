@@ -15,7 +15,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 
 from logitrail.artifacts import write_jsonl
-from logitrail.errors import ArtifactError, LogitrailError, RecipeError
+from logitrail.errors import ArtifactError, LogitrailError, NumericalError, RecipeError
 from logitrail.methods import method, require_known_options
 from logitrail.methods.seam import Batches
 from logitrail.models.fingerprints import weights_fingerprint
@@ -363,6 +363,11 @@ def train(context: Context, name: str) -> dict[str, Any]:
                     data.test, prompt=data.prompt, response=data.response, system=data.system, limit=data.test_limit
                 )
                 held_out_loss = trainer.evaluate(test)["eval_loss"]
+            if not math.isfinite(held_out_loss):
+                raise NumericalError(
+                    f"the held-out loss of {name} is {held_out_loss} after step {trainer.state.global_step}, so its model "
+                    "is not kept; lower the learning rate, clip gradients, or train in bfloat16 or float32"
+                )
         logged = (*_LOGGED, *trainer.term_names)
         history = [entry for entry in trainer.state.log_history if "loss" in entry]
         write_jsonl(

@@ -20,6 +20,8 @@ from logitrail.reference import CacheIdentity, ReferenceCache, ReferenceColumns
 
 ROW_COLUMN = "str_row"
 REFERENCE_KEY = "str_reference_columns"
+ROWS_KEY = "str_rows"
+"""The data set's row numbers of a batch, so that an error can name them."""
 
 _Integers = np.ndarray[Any, np.dtype[np.int64]]
 Collator = Callable[[list[dict[str, Any]]], dict[str, Any]]
@@ -38,6 +40,7 @@ class CachedCollator:
         rows = [feature[ROW_COLUMN] for feature in features]
         batch = self.collate([{key: value for key, value in f.items() if key != ROW_COLUMN} for f in features])
         batch[REFERENCE_KEY] = self.cache.rows_of(rows)
+        batch[ROWS_KEY] = torch.tensor(rows)
         return batch
 
 

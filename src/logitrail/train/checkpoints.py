@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from logitrail.artifacts import read_json
 from logitrail.errors import ArtifactError
@@ -22,6 +23,20 @@ def by_step(folder: Path) -> list[Path]:
     """The checkpoints in a trainer's folder, whole or not, in the order of their steps."""
     found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+class _StateFile(BaseModel):
+    """What a sealed state may say."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format_version: int
+    run: str | None
+    step: int
+    str_weight: Annotated[float, Field(allow_inf_nan=False)]
+    num_tokens: int
+    files: dict[str, str]
+    content_hash: str
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -45,7 +60,7 @@ def read_state(folder: Path, *, run: str | None, files: bool = True) -> dict[str
     if not path.exists():
         return None
     again = f"delete {folder}: training then goes on from the checkpoint before it, or from its start"
-    content = read_json(path)
+    content: Any = read_json(path)
     version = content.get("format_version", 1) if isinstance(content, dict) and "step" in content else None
     if version is None or type(version) is not int:
         raise ArtifactError(f"{path} is no state of a checkpoint; {again}")
@@ -56,11 +71,14 @@ def read_state(folder: Path, *, run: str | None, files: bool = True) -> dict[str
         )
     if SEAL not in content or not fits(content):
         raise ArtifactError(f"{path} was changed since it was written (its {SEAL} does not fit its content); {again}")
-    weight = content["str_weight"]
-    if not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise ArtifactError(f"{path} has str_weight {weight!r}, which is no number; {again}")
-    if content.get("run") != run and run is not None:
-        raise ArtifactError(f"{folder} is a checkpoint of another training ({content.get('run')}, not {run}); {again}")
+    try:
+        _StateFile.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{path} cannot be used: {place}: {first['msg'].lower()}; {again}") from None
+    if content["run"] != run and run is not None:
+        raise ArtifactError(f"{path} is of another training ({content['run']}, not {run}); {again}")
     if files:
         require_files(folder, content, again=again)
     return dict(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from logitrail.errors import NumericalError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_penalty
 from logitrail.models.answered import answered_batch, own_rows
 from logitrail.models.chat import Message
@@ -98,6 +100,14 @@ class Probes:
         self._start = ReferenceColumns(
             torch.cat([part.columns for part in parts]), torch.cat(sums) if self._with_logsumexp else None
         )
+        bad = ~torch.isfinite(self._start.columns).all(dim=-1)
+        if self._start.logsumexp is not None:
+            bad |= ~torch.isfinite(self._start.logsumexp)
+        if bool(bad.any()):
+            raise NumericalError(
+                f"the reference's logits at probe prompt {bisect_right(self._ends, int(bad.nonzero()[0])) + 1} are NaN or infinite; check the "
+                "model's weights, and load it in bfloat16 or float32"
+            )
 
     def _measure(self, model: nn.Module, rows: Sequence[int], head: SafetyHead) -> ReferenceColumns:
         """The prompts' columns as the model stands, position after position in the order of `rows`."""

@@ -47,6 +47,7 @@ from logitrail.reference.cache import MANIFEST
 from logitrail.train.cached_rows import (
     REFERENCE_KEY,
     ROW_COLUMN,
+    ROWS_KEY,
     CachedCollator,
     agreed,
     is_padding_free,
@@ -69,6 +70,10 @@ if TYPE_CHECKING:
     from logitrail.tokens import SafetyTokens
 
 _COMPANIONS_FILE = "companions.safetensors"
+_TRY = (
+    "lower the learning rate, clip gradients (max_grad_norm), or train in bfloat16 or float32; the last checkpoint is"
+    " untouched"
+)
 
 
 def require_mean_reference(args: STRConfig) -> None:
@@ -440,7 +445,7 @@ class STRTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        stored = inputs.pop(REFERENCE_KEY, None)
+        stored, rows = inputs.pop(REFERENCE_KEY, None), inputs.pop(ROWS_KEY, None)
         if not self.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if num_items_in_batch is not None and not bool(torch.as_tensor(num_items_in_batch) > 0):
@@ -465,7 +470,7 @@ class STRTrainer(SFTTrainer):
             if probe is not None:
                 loss = loss + self.str_probe_weight * probe
                 parts["str_probe"] = probe
-        self._require_finite(parts, inputs)
+        self._require_finite(parts, forward, rows)
         self._add_to_log(scaled=scaled, **parts)
         return (loss, outputs[-1]) if return_outputs else loss
 
@@ -565,7 +570,7 @@ class STRTrainer(SFTTrainer):
                 companion.after_backward(self.state.global_step, self.state.max_steps)
         return loss
 
-    def _require_finite(self, parts: dict[str, Tensor], inputs: dict[str, Any]) -> None:
+    def _require_finite(self, parts: dict[str, Tensor], forward: _Forward, rows: Tensor | None) -> None:
         values = {name: value.detach() for name, value in parts.items()}
         if bool(torch.isfinite(torch.stack(list(values.values())).sum())):
             return
@@ -575,10 +580,28 @@ class STRTrainer(SFTTrainer):
             which, which
         )
         raise NumericalError(
-            f"the {which} is {value} at step "
-            f"{self.state.global_step + 1} (batch of {inputs['labels'].shape[0]} rows); lower the learning rate, clip "
-            "gradients, or train in bfloat16 or float32; the last checkpoint is untouched"
+            f"the {which} is {value} at step {self.state.global_step + 1} ({_rows_at_fault(forward, rows)}); {_TRY}"
         )
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The norm that the Trainer logs; one that is not finite would make every weight NaN in the step that follows."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        # A scaler of fp16 gradients looks for itself: it leaves such a step out and lowers its scale.
+        if norm is not None and self.accelerator.scaler is None and not math.isfinite(float(norm)):
+            raise NumericalError(
+                f"the gradient's norm is {float(norm)} at step {self.state.global_step + 1}, though the loss is "
+                f"finite; {_TRY}"
+            )
+        return norm
+
+    def _require_finite_weights(self) -> None:
+        """Before weights are kept: what a step has broken must not push out a checkpoint that is whole."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and not bool(torch.isfinite(parameter.detach()).all()):
+                raise NumericalError(
+                    f"the weights of {name} are NaN or infinite after step {self.state.global_step}, so they are not "
+                    f"saved; {_TRY}"
+                )
 
     # Log and state ---------------------------------------------------------------------------------------------------
 
@@ -602,7 +625,10 @@ class STRTrainer(SFTTrainer):
             with self.accelerator.autocast(), gathered_root(self.model):
                 drift = self._probes.drift(self.model)
             # Every process measures the same prompts; the mean makes lambda the same to the bit even where kernels are not.
-            self._measured_drift = step, float(self.accelerator.reduce(drift.reshape(1), reduction="mean"))
+            value = float(self.accelerator.reduce(drift.reshape(1), reduction="mean"))
+            if not math.isfinite(value):
+                raise NumericalError(f"the drift on probe prompts is {value} after step {step}; {_TRY}")
+            self._measured_drift = step, value
         return self._measured_drift[1]
 
     def _after_step(self) -> None:
@@ -615,6 +641,7 @@ class STRTrainer(SFTTrainer):
     def _finish(self) -> None:
         for companion in self._companions:
             companion.finish()
+        self._require_finite_weights()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._sums:
@@ -652,6 +679,7 @@ class STRTrainer(SFTTrainer):
         return super()._run_epoch(*args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._require_finite_weights()
         # The Trainer would remove older checkpoints before this one is whole, and choose them by the times of their files,
         # which a clock that is set back turns around.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
@@ -711,6 +739,21 @@ class STRTrainer(SFTTrainer):
                 companion.load(
                     {name.removeprefix(start): value for name, value in kept.items() if name.startswith(start)}
                 )
+
+
+def _rows_at_fault(forward: _Forward, rows: Tensor | None) -> str:
+    """Which rows of a batch give numbers that are not finite, by the data set's numbers where they are known."""
+    outputs = forward.outputs
+    count = forward.inputs["labels"].shape[0]
+    bad = (~torch.isfinite(outputs.log_probs) & outputs.label_mask.bool()).any(dim=1)
+    bad |= ~torch.isfinite(forward.hidden.detach()).flatten(1).all(dim=1)
+    places = bad.nonzero().flatten().tolist() or list(range(count))
+    known = rows is not None and len(rows) == count
+    numbers = [int(rows[place]) if known and rows is not None else place for place in places]
+    named = ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
+    return (
+        f"row{'s' if len(numbers) > 1 else ''} {named} of the {'training data' if known else 'batch'}, counted from 0"
+    )
 
 
 class _AfterStep(TrainerCallback):
