@@ -34,7 +34,8 @@ fi
 
 echo "installing logitrail${1:+ with the $1 extra}"
 if [ "${1:-}" = dev ] && [ -n "${LOCKED:-}" ]; then
-    "$VENV/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r requirements/ci.lock
+    said=$("$VENV/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
+        -r requirements/ci.lock 2>&1) || { echo "$said" | grep -v "^WARNING: Location" >&2; exit 2; }
     pip --no-deps --no-build-isolation --editable .
 else
     pip --editable ".${1:+[$1]}"

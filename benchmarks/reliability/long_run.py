@@ -354,8 +354,8 @@ def section(results: dict[str, Any]) -> Iterator[str]:
             f"a reference cache and anchored probe prompts; every {EVERY} steps held-out loss, answers to 32 harmful "
             f"prompts and a checkpoint ({len(losses)} evaluations, loss {losses[0]:.3f} to {losses[-1]:.3f}); "
             f"{run['processes']} process{'es' if run['processes'] > 1 else ''}. Slopes over {run['samples']} samples "
-            "behind the first evaluation, 95% intervals robust to autocorrelation; the machine was shared, which moves the clock "
-            "more than the processor's time."
+            "behind the first evaluation, 95% intervals robust to autocorrelation; the machine was shared, which "
+            "moves the clock more than the processor's time."
         )
         yield "\n".join(
             [
@@ -374,8 +374,8 @@ def section(results: dict[str, Any]) -> Iterator[str]:
         yield (
             f"`python benchmarks/reliability/long_run.py cache`: {kept['positions']:,} positions of {kept['rows']:,} rows, "
             f"{kept['bytes'] / 1e6:,.0f} MB in {kept['shards']} shards, built in {kept['build_s']:.0f} s; the builder "
-            f"killed at {kept['shards_at_the_kill']} shards, of which the next build kept {kept['shards_kept']} and ended after "
-            f"{kept['resumed_s']:.0f} s with "
+            f"killed at {kept['shards_at_the_kill']} shards, of which the next build kept {kept['shards_kept']} and ended "
+            f"after {kept['resumed_s']:.0f} s with "
             f"{'the manifest' if kept['same_manifest_as_unbroken'] else 'ANOTHER manifest than'} of an unbroken build. "
             f"{kept['rows_read']:,} rows read at random: {kept['batches_wrong']} wrong, "
             f"{kept['rows_per_cpu_second']:,.0f} rows a processor second; opening took {kept['open_new_rss_mb']:.1f} MB of "
