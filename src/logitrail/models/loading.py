@@ -120,7 +120,7 @@ def require_code_by_name(path: str, *, revision: str | None) -> None:
 
 
 def _require_plain_attention(path: str, revision: str | None) -> None:
-    """Raise `ModelError` where a config asks for kernels from the Hub: code that nobody named (CVE-2026-4372 was such a way)."""
+    """Raise `ModelError` where a config asks for kernels from the Hub, code that nobody named: the way of CVE-2026-4372."""
     for name, value in _settings_named("_implementation", _json_of(path, "config.json", revision)):
         if any("/" in where for where in _strings(value)):
             raise ModelError(
