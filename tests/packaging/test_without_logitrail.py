@@ -40,8 +40,7 @@ except ImportError:
 """
 
 
-@pytest.mark.parametrize("method", ["str", "str+ema"])
-@pytest.mark.parametrize("lora", [{"r": 4, "alpha": 8}, False], ids=["adapter", "full"])
+@pytest.mark.parametrize(("method", "lora"), [("str", {"r": 4, "alpha": 8}), ("str+ema", False)])
 def test_loads_in_a_python_where_logitrail_cannot_be_imported(project, logitrail, model_folder, method, lora) -> None:
     recipe = project.write(methods=[method], lora=lora, training__max_steps=2, eval__harmless=None)
     done = logitrail("train", recipe)
