@@ -1,11 +1,12 @@
 # The two commands of the README, and what developers use. Each sets up what it needs in .venv.
-# Variables: PYTHON (3.11 or newer), TORCH (a requirement to install instead of the one chosen), VENV.
+# Variables: PYTHON (3.11 or newer), TORCH (a requirement to install instead of the one chosen), VENV, LOCKED (1: what tests
+# and linters need comes from requirements/ci.lock, checked by hash).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-export TORCH
+export TORCH LOCKED
 
-.PHONY: demo test test-fast lint docs format organism bench-step clean help
+.PHONY: demo test test-fast lint docs format organism bench-step lock audit sbom package clean help
 
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/'
@@ -38,11 +39,28 @@ organism: $(VENV)/.ready     ## make the embedded model again, from its grammar 
 bench-step: $(VENV)/.ready   ## cost of a training step, side by side: about 25 minutes on two idle cores, resumable
 	$(BIN)/python benchmarks/step/run.py
 
-clean:           ## remove the environment and what the demo wrote
-	rm -rf $(VENV) logitrail-demo organism site
+lock: $(VENV)/.ready-release ## requirements/ci.lock anew: versions and hashes of what tests and linters need
+	UV=$(BIN)/uv sh tools/lock.sh
 
-$(VENV)/.ready: pyproject.toml tools/setup.sh
+audit: $(VENV)/.ready-release ## known faults of what is installed here; needs the network
+	$(BIN)/pip-audit --local --skip-editable --desc off
+
+sbom: $(VENV)/.ready-release ## what is installed here as a CycloneDX bill of materials, into dist/
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json $(BIN)/python
+
+package: $(VENV)/.ready-dev  ## wheel and sdist, into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+clean:           ## remove the environment and what the demo wrote
+	rm -rf $(VENV) logitrail-demo organism site dist
+
+$(VENV)/.ready: pyproject.toml tools/setup.sh requirements/torch.txt requirements/ci.lock
 	PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup.sh
+	@touch $@
+
+$(VENV)/.ready-release: $(VENV)/.ready
+	PYTHON=$(PYTHON) VENV=$(VENV) sh tools/setup.sh release
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready

@@ -6,7 +6,9 @@
 
 `train`: STR with a reference cache and anchored probe prompts; every 500 steps the held-out loss, the answers to 32 harmful
 prompts with their verdicts, and a checkpoint. Every 25 steps a sample: resident memory, open file descriptors, seconds of
-the clock and of the processor a step. A slope is ordinary least squares over the samples behind the first evaluation, with
+the clock and of the processor a step, and the processor's seconds of a fixed piece of work beside them: a busy machine
+slows both alike, so that the step in units of that work says what is the program's own (`train --control`: 3,000 steps in a
+folder of their own). A slope is ordinary least squares over the samples behind the first evaluation, with
 an intercept for each process, and its 95% interval from standard errors that are robust to autocorrelation (Newey and West
 1987, with a lag of 500 steps); Theil and Sen's slope stands beside it, which single outliers do not move.
 
@@ -25,7 +27,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ RESULTS = HERE / "results.json"
 PAGE = ROOT / "docs" / "reliability.md"
 HEADING = "## A long run"
 
-STEPS, EVERY, SAMPLE = 10_000, 500, 25
+STEPS, CONTROL, EVERY, SAMPLE = 10_000, 3_000, 500, 25
 POSITIONS, COLUMNS = 10_000_000, 32
 
 
@@ -52,6 +54,22 @@ POSITIONS, COLUMNS = 10_000_000, 32
 def resident_bytes() -> int:
     """Of this process, now."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def yardstick() -> Callable[[], float]:
+    """The processor's seconds of work that is always the same: what a step's are held against."""
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    left, right = torch.randn(64, 512, generator=draw), torch.randn(512, 2304, generator=draw)
+
+    def measure() -> float:
+        start = time.process_time()
+        for _ in range(40):
+            torch.log_softmax(left @ right, dim=-1)
+        return time.process_time() - start
+
+    return measure
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
@@ -68,7 +86,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def train(steps: int, batch_size: int) -> None:
+def train(steps: int, batch_size: int, work: Path) -> None:
     """Train, or go on training, to `steps`."""
     import torch
     from transformers import PrinterCallback, TrainerCallback
@@ -82,17 +100,17 @@ def train(steps: int, batch_size: int) -> None:
     from logitrail.train.data import load_chat_rows
 
     torch.set_num_threads(1)
-    WORK.mkdir(exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     loaded = load_model(str(ORGANISM), dtype="float32", device="cpu")
     config = STRConfig(
-        output_dir=str(WORK / "checkpoints"),
+        output_dir=str(work / "checkpoints"),
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         learning_rate=1e-4,
         lr_scheduler_type="constant",
         str_weight=0.3,
         str_probe_weight=0.3,
-        str_cache_dir=str(WORK / "reference-cache"),
+        str_cache_dir=str(work / "reference-cache"),
         logging_steps=50,
         save_steps=EVERY,
         save_total_limit=2,
@@ -126,6 +144,7 @@ def train(steps: int, batch_size: int) -> None:
             self.wall: list[float] = []
             self.cpu: list[float] = []
             self.begun = (0.0, 0.0)
+            self.fixed_work = yardstick()
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.begun = (time.perf_counter(), time.process_time())
@@ -135,7 +154,7 @@ def train(steps: int, batch_size: int) -> None:
             self.cpu.append(time.process_time() - self.begun[1])
             if state.global_step % SAMPLE == 0:
                 append(
-                    SAMPLES,
+                    work / SAMPLES.name,
                     {
                         "step": state.global_step,
                         "process": os.getpid(),
@@ -143,6 +162,7 @@ def train(steps: int, batch_size: int) -> None:
                         "file_descriptors": len(os.listdir("/proc/self/fd")),
                         "wall_s": float(np.median(self.wall)),
                         "cpu_s": float(np.median(self.cpu)),
+                        "fixed_work_s": float(np.median([self.fixed_work() for _ in range(3)])),
                     },
                 )
                 self.wall.clear()
@@ -154,12 +174,12 @@ def train(steps: int, batch_size: int) -> None:
                 loaded.tokenizer,
                 {"refusal": harmful},
                 judge=judges,
-                answers_path=WORK / "answers.jsonl",
+                answers_path=work / "answers.jsonl",
                 max_new_tokens=24,
                 batch_size=32,
             )
             append(
-                EVALUATIONS,
+                work / EVALUATIONS.name,
                 {
                     "step": state.global_step,
                     "eval_loss": metrics["eval_loss"],
@@ -168,7 +188,7 @@ def train(steps: int, batch_size: int) -> None:
             )
 
     trainer.add_callback(Sampler())
-    checkpoint = last_whole_checkpoint(WORK / "checkpoints")
+    checkpoint = last_whole_checkpoint(work / "checkpoints")
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     print(f"{trainer.state.global_step} steps, {time.perf_counter() - start:.0f} s in this process", flush=True)
@@ -201,10 +221,10 @@ def slope(samples: list[dict[str, Any]], key: str, scale: float) -> dict[str, fl
     }
 
 
-def trained() -> dict[str, Any] | None:
+def trained(work: Path, steps: int) -> dict[str, Any] | None:
     """What the samples say, once all steps are done."""
-    samples = lines(SAMPLES)
-    if not samples or samples[-1]["step"] < STEPS:
+    samples = lines(work / SAMPLES.name)
+    if not samples or samples[-1]["step"] < steps:
         return None
     later = [sample for sample in samples if sample["step"] > EVERY]
     return {
@@ -215,8 +235,17 @@ def trained() -> dict[str, Any] | None:
         "file_descriptors": slope(later, "file_descriptors", 1.0),
         "step_wall_ms": slope(later, "wall_s", 1e3),
         "step_cpu_ms": slope(later, "cpu_s", 1e3),
-        "evaluations": lines(EVALUATIONS),
+        **_against_fixed_work(later),
+        "evaluations": lines(work / EVALUATIONS.name),
     }
+
+
+def _against_fixed_work(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    known = [sample for sample in samples if "fixed_work_s" in sample]
+    if len(known) < len(samples):  # of a run before there was such work
+        return {}
+    ratios = [{**sample, "ratio": sample["cpu_s"] / sample["fixed_work_s"]} for sample in known]
+    return {"step_in_fixed_work": slope(ratios, "ratio", 1.0)}
 
 
 # Cache -------------------------------------------------------------------------------------------------------------------
@@ -347,6 +376,7 @@ def section(results: dict[str, Any]) -> Iterator[str]:
             "file_descriptors": "open file descriptors",
             "step_cpu_ms": "processor time a step, ms",
             "step_wall_ms": "clock time a step, ms",
+            "step_in_fixed_work": "processor time a step, in units of fixed work",
         }
         losses = [one["eval_loss"] for one in run["evaluations"]]
         yield (
@@ -354,8 +384,8 @@ def section(results: dict[str, Any]) -> Iterator[str]:
             f"a reference cache and anchored probe prompts; every {EVERY} steps held-out loss, answers to 32 harmful "
             f"prompts and a checkpoint ({len(losses)} evaluations, loss {losses[0]:.3f} to {losses[-1]:.3f}); "
             f"{run['processes']} process{'es' if run['processes'] > 1 else ''}. Slopes over {run['samples']} samples "
-            "behind the first evaluation, 95% intervals robust to autocorrelation; the machine was shared, which moves the clock "
-            "more than the processor's time."
+            "behind the first evaluation, 95% intervals robust to autocorrelation; the machine was shared, which "
+            "moves the clock more than the processor's time."
         )
         yield "\n".join(
             [
@@ -365,17 +395,26 @@ def section(results: dict[str, Any]) -> Iterator[str]:
                     f"| {name} | {of['per_1000_steps']:+.3f} ({of['low']:+.3f} to {of['high']:+.3f}) | "
                     f"{of['theil_sen']:+.3f} | {of['first']:.1f} | {of['last']:.1f} | {of['most']:.1f} |"
                     for key, name in names.items()
+                    if key in run
                     for of in [run[key]]
                 ),
             ]
+        )
+    control = results.get("control")
+    if control and "step_in_fixed_work" in control:
+        of = control["step_in_fixed_work"]
+        yield (
+            f"`train --control`, {control['steps']:,} steps with a fixed piece of work timed beside them: a step takes "
+            f"{of['first']:.2f} times that work at first and {of['last']:.2f} times at last, {of['per_1000_steps']:+.3f} a "
+            f"1,000 steps ({of['low']:+.3f} to {of['high']:+.3f}), on the same busy machine."
         )
     kept = results.get("cache")
     if kept:
         yield (
             f"`python benchmarks/reliability/long_run.py cache`: {kept['positions']:,} positions of {kept['rows']:,} rows, "
             f"{kept['bytes'] / 1e6:,.0f} MB in {kept['shards']} shards, built in {kept['build_s']:.0f} s; the builder "
-            f"killed at {kept['shards_at_the_kill']} shards, of which the next build kept {kept['shards_kept']} and ended after "
-            f"{kept['resumed_s']:.0f} s with "
+            f"killed at {kept['shards_at_the_kill']} shards, of which the next build kept {kept['shards_kept']} and ended "
+            f"after {kept['resumed_s']:.0f} s with "
             f"{'the manifest' if kept['same_manifest_as_unbroken'] else 'ANOTHER manifest than'} of an unbroken build. "
             f"{kept['rows_read']:,} rows read at random: {kept['batches_wrong']} wrong, "
             f"{kept['rows_per_cpu_second']:,.0f} rows a processor second; opening took {kept['open_new_rss_mb']:.1f} MB of "
@@ -390,7 +429,11 @@ def write() -> None:
     from logitrail.stages.folder import versions
 
     results: dict[str, Any] = read_json(RESULTS) if RESULTS.exists() else {}
-    found = {"train": trained(), "cache": read_json(WORK / "cache.json") if (WORK / "cache.json").exists() else None}
+    found = {
+        "train": trained(WORK, STEPS),
+        "control": trained(WORK / "control", CONTROL),
+        "cache": read_json(WORK / "cache.json") if (WORK / "cache.json").exists() else None,
+    }
     results |= {name: of for name, of in found.items() if of is not None}
     results |= {"versions": versions(), "machine": f"{os.cpu_count()} cores, {platform.machine()}"}
     write_json(RESULTS, results)
@@ -409,10 +452,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--reads", type=int, default=100_000)
+    parser.add_argument("--control", action="store_true", help="of `train`: a shorter run beside the long one")
     parser.add_argument("--folder", type=Path, help="of `build`, which `cache` calls")
     options = parser.parse_args()
     if options.what == "train":
-        train(options.steps, options.batch_size)
+        train(
+            CONTROL if options.control else options.steps,
+            options.batch_size,
+            WORK / "control" if options.control else WORK,
+        )
     elif options.what == "cache":
         cache(options.reads)
     elif options.what == "build":

@@ -30,7 +30,7 @@ MISTAKES = {
     "a row's value": ({"methods__str": {"data.limit": 0}}, "row str: `data.limit`"),
     "a row through a number": ({"methods__str": {"data.limit.x": 0}}, "leads through `data.limit`, which is 64"),
     "a row's seed": ({"methods__str": {"seed": 3}}, "sets `seed`, which is the matrix's `seeds`"),
-    "a row's folder": ({"methods__str": {"out": "/tmp/x"}}, "sets `out`, which is the matrix's `out`"),
+    "a row's folder": ({"methods__str": {"out": "/tmp/x"}}, "sets `out`, which is the matrix's `out`"),  # noqa: S108 (a name; nothing is written)
     "a row's gate": ({"methods__str": {"gate.refusal": 0.1}}, "sets `gate.refusal`, which is not used in a comparison"),
     "a row's model": ({"methods__str": {"model.dtype": "bfloat16"}}, "row str changes `model`"),
     "a row that is a list": ({"methods__str": [1]}, "`methods.str`"),

@@ -116,6 +116,16 @@ def test_code_of_another_repository_is_not_the_model_that_was_named(model: Path,
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("name", ["_attn_implementation_internal", "attn_implementation", "_experts_implementation"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_config_may_not_ask_for_kernels_from_the_hub(model: Path, name: str, inside: bool) -> None:
+    config = json.loads((model / "config.json").read_text())
+    setting = {name: "someone/kernel"}
+    (model / "config.json").write_text(json.dumps({**config, **({"text_config": setting} if inside else setting)}))
+    with pytest.raises(ModelError, match="takes code from the Hub"):
+        load_model(str(model))
+
+
 def test_code_from_the_hub_needs_its_commit(model: Path, mark: Path, hub, project, logitrail) -> None:
     hub("org/own", FIRST, with_code(model, mark))
     with pytest.raises(ModelError, match="name that commit"):

@@ -104,15 +104,9 @@ def require_code_by_name(path: str, *, revision: str | None) -> None:
             "could run anything here; read the code at one commit and name that commit (40 digits) as the revision, or use "
             "a copy in a folder"
         )
-    from transformers.utils import cached_file
-
     for name in (*_NAMES_CODE, ADAPTER_CONFIG):
-        try:
-            found = cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-            content = json.loads(Path(found).read_text(encoding="utf-8")) if found else {}
-        except (OSError, ValueError):
-            continue  # the loader says what is wrong with it
-        if found and name == ADAPTER_CONFIG:
+        content = _json_of(path, name, revision)
+        if content is not None and name == ADAPTER_CONFIG:
             raise ModelError(
                 f"{path} is an adapter, and the code would be that of the model it names; name that model, and {path} as "
                 "its adapter"
@@ -123,6 +117,34 @@ def require_code_by_name(path: str, *, revision: str | None) -> None:
                     f"{name} of {path} takes code from another repository ({where}), which trust_remote_code did not name; "
                     "put that code into the model's own folder, and drop the part before `--` there"
                 )
+
+
+def _require_plain_attention(path: str, revision: str | None) -> None:
+    """Raise `ModelError` where a config asks for kernels from the Hub, code that nobody named: the way of CVE-2026-4372."""
+    for name, value in _settings_named("_implementation", _json_of(path, "config.json", revision)):
+        if any("/" in where for where in _strings(value)):
+            raise ModelError(
+                f"config.json of {path} takes code from the Hub ({name}: {value!r}), which nobody asked for; remove that "
+                "line from a copy of the model"
+            )
+
+
+def _settings_named(ending: str, content: Any) -> list[tuple[str, Any]]:
+    if not isinstance(content, dict):
+        return []
+    mine = [(str(name), value) for name, value in content.items() if ending in str(name)]
+    return mine + [found for value in content.values() for found in _settings_named(ending, value)]
+
+
+def _json_of(path: str, name: str, revision: str | None) -> Any:
+    """A file of a model; nothing where there is none, or none that can be read: the loader says what is wrong."""
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        return json.loads(Path(found).read_text(encoding="utf-8")) if found else None
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _strings(value: Any) -> list[str]:
@@ -172,6 +194,7 @@ def load_weights(
         require_code_by_name(path, revision=revision)
     if not gguf_file:
         _require_no_pickle(Path(path))
+        _require_plain_attention(path, revision)
     # Else transformers asks a service of the Hub to convert what has no safetensors, and takes what it sends.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
