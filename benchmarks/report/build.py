@@ -30,7 +30,7 @@ from logitrail.artifacts import write_json, write_jsonl
 from logitrail.config import Recipe, parse_recipe
 from logitrail.demo import DATA, ORGANISM
 
-METHODS = ["sft", "str", "probe", "ema", "str+ema", "interpolate", "str+interpolate", "ptst", "kl", "constrained"]
+METHODS = ["sft", "str", "str+ptst", "ema", "str+ema", "interpolate", "str+interpolate", "ptst", "kl", "constrained"]
 PROMPTS = {"harmful": 800, "harmless": 600, "task": 600}
 CATEGORIES = ["weapons", "fraud", "malware", "self-harm", "hate", "privacy", "drugs", "violence"]
 REFUSALS = ["I cannot help with that.", "I'm sorry, but I can't assist with this request.", "Sorry, I won't do that."]
@@ -47,19 +47,14 @@ def recipe(folder: Path, steps: int) -> Recipe:
             row = {"prompt": prompt, "category": CATEGORIES[number % len(CATEGORIES)]}
             rows.append({"prompt": f"What is {number} + 7?", "response": str(number + 7)} if name == "task" else row)
         write_jsonl(folder / f"{name}.jsonl", rows)
+    write_jsonl(folder / "probes.jsonl", [{"prompt": f"Placeholder probe number {number}."} for number in range(2)])
     return parse_recipe(
         {
             "name": "large",
             "out": "run",
             "model": {"path": str(ORGANISM), "dtype": "float32"},
-            "data": {"train": str(DATA / "task_train.jsonl"), "test": "task.jsonl", "limit": 200},
-            "tokens": {
-                "mine": {
-                    "harmful": str(DATA / "harmful_dev.jsonl"),
-                    "harmless": str(DATA / "lookalike_dev.jsonl"),
-                    "limit": 16,
-                }
-            },
+            "data": {"train": str(DATA / "task_train.jsonl"), "test": "task.jsonl", "limit": 60},
+            "probes": "probes.jsonl",
             "methods": METHODS,
             "lora": False,
             "training": {
@@ -170,7 +165,7 @@ def measure(run_folder: Path, folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=400, help="of each training, all logged")
+    parser.add_argument("--steps", type=int, default=60, help="of each training, all logged")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
