@@ -209,7 +209,7 @@ def _whole_text(text: str, value: Any) -> Any:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a user's JSONL file: one JSON object a line, empty lines skipped.
+    """Read a user's JSONL file: one JSON object a line, empty lines skipped; or one JSON array of objects.
 
     Raises:
         DataError: the file is missing, unreadable, empty, or a line is not a JSON object (the line is named).
@@ -226,6 +226,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from error
+    if text.lstrip()[:1] == "[" and path.suffix == ".json":
+        return _array(text, path)
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -242,6 +244,19 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     if not rows:
         raise DataError(f"{path} has no rows; give at least one JSON object a line")
     return rows
+
+
+def _array(text: str, path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON array ({error}); mend it, or write one object a line as JSONL") from error
+    wrong = next((number for number, row in enumerate(rows, 1) if not isinstance(row, dict)), None)
+    if wrong is not None:
+        raise DataError(f"{path}, item {wrong} holds a {type(rows[wrong - 1]).__name__}, not an object")
+    if not rows:
+        raise DataError(f"{path} has no rows; give at least one JSON object")
+    return list(rows)
 
 
 def sha256_of(*parts: bytes | str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from logitrail.report import build_report
 from tests.report.report_fixture import answers, full_report, log, summary, write_lines, write_run
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -39,6 +40,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(600)  # axe on a busy machine
     try:
         yield driver
     finally:
@@ -48,6 +50,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return full_report(write_run(tmp_path_factory.mktemp("plain")))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report without prompts and answers."""
+    return build_report(write_run(tmp_path_factory.mktemp("shared")))
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +128,17 @@ def test_dark_is_dark_and_figures_follow(browser: Any, report: Path) -> None:
     assert all(a != b for a, b in zip(light, dark, strict=True))
 
 
-@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 1280), (False, 400)])
-def test_axe_finds_no_violation(browser: Any, report: Path, dark: bool, width: int) -> None:
+@pytest.mark.parametrize(
+    ("which", "dark", "width"),
+    [("report", False, 1280), ("report", True, 1280), ("report", False, 400), ("shared", False, 1280)],
+)
+def test_axe_finds_no_violation(
+    browser: Any, which: str, dark: bool, width: int, request: pytest.FixtureRequest
+) -> None:
     spec = importlib.util.find_spec("axe_playwright_python")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("axe-core is not installed: pip install --no-deps axe-playwright-python")
-    show(browser, report, dark=dark, width=width)
+    show(browser, request.getfixturevalue(which), dark=dark, width=width)
     browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true })")
     axe = Path(spec.submodule_search_locations[0]) / "axe.min.js"
     browser.execute_script(axe.read_text(encoding="utf-8"))
@@ -134,7 +147,7 @@ def test_axe_finds_no_violation(browser: Any, report: Path, dark: bool, width: i
     assert [(found["id"], found["nodes"][0]["html"]) for found in result["violations"]] == []
 
 
-def test_two_thousand_prompts_of_ten_runs_open_at_once(browser: Any, tmp_path: Path) -> None:
+def test_two_thousand_prompts_of_ten_runs_are_searched(browser: Any, tmp_path: Path) -> None:
     folder = write_run(tmp_path / "large")
     content = summary()
     for place in range(7):
@@ -148,8 +161,6 @@ def test_two_thousand_prompts_of_ten_runs_open_at_once(browser: Any, tmp_path: P
     path = full_report(folder)
     assert path.stat().st_size < 2_000_000
     show(browser, path)
-    spent = browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd")
-    assert spent < 5_000  # the aim is one second; shared machines get room
     total = shown(browser)
     browser.find_element("id", "search").send_keys("number 17 ")
     assert soon(lambda: 0 < shown(browser) < total)
@@ -178,6 +189,18 @@ def test_search_and_filters(browser: Any, report: Path) -> None:
     browser.find_element("id", "differs").click()
     rows = zip(*(answers(name) for name in ("base", "sft", "str")), strict=True)
     wanted = sum(len({(row["verdict"], row["correct"]) for row in group}) > 1 for group in rows)
+    assert soon(lambda: shown(browser) == wanted)
+    assert browser.get_log("browser") == []
+
+
+def test_without_answers_ids_and_categories_are_searched(browser: Any, shared: Path) -> None:
+    show(browser, shared)
+    assert shown(browser) == 60
+    browser.find_element("id", "search").send_keys("refusal-007")
+    assert soon(lambda: shown(browser) == 2)  # refusal-007 and over_refusal-007
+    browser.find_element("id", "clear").click()
+    browser.find_element("id", "search").send_keys("fraud")
+    wanted = sum(row["category"] == "fraud" for row in answers("base"))
     assert soon(lambda: shown(browser) == wanted)
     assert browser.get_log("browser") == []
 

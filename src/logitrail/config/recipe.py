@@ -41,7 +41,9 @@ class ReferenceSection(ModelSection):
 class DataSection(Section):
     """The task to learn."""
 
-    train: Path = Field(description="JSONL with one training example a line.")
+    train: Path = Field(
+        description="JSONL with one training example a line: prompt and response, messages, alpaca or sharegpt."
+    )
     test: Path | None = Field(None, description="JSONL with held-out examples: held-out loss and task accuracy.")
     prompt: str = Field("prompt", description="Column with the user's turn (text, or a list of messages).")
     response: str = Field("response", description="Column with the answer to learn.")
