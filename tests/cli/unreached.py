@@ -1,0 +1,1 @@
+UNREACHED: dict[str, str] = {}
