@@ -1,6 +1,6 @@
 """Ways to make each command fail: what is given, and words that its one line must have.
 
-A case is a function of a `World` that returns the command's arguments; `CASES` has the words, and the code where it is not 2.
+A case is a function of a `World` that returns the command's arguments, with the words, and the code where it is not 2.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class World:
         content = {
             "name": "c",
             "out": "chain",
-            "tasks": [{"name": "a", "train": "train.jsonl", "test": "test.jsonl"}],
+            "tasks": [{"name": name, "train": "train.jsonl", "test": "test.jsonl"} for name in ("a", "b")],
             **kept,
         }
         put(content, changes)
@@ -225,6 +225,13 @@ def _nan_model(world: World) -> Path:
     return world.folder / "nan"
 
 
+def _decided_with(world: World) -> Path:
+    """A finished run whose last decision took in another one."""
+    path = world.done()
+    world.damage("gate/sft/summary.json", lambda value: {**value, "with": [str(world.folder / "gone")]})
+    return path
+
+
 def fetch(words: tuple[str, ...], name: str, file: str, content: str | bytes | None, *more: str) -> Case:
     def arguments(world: World) -> tuple[Any, ...]:
         if content is not None:
@@ -240,6 +247,7 @@ def labels(words: tuple[str, ...], *rows: dict[str, Any], judge: str = "keyword"
     )
 
 
+ERRORS = {"refused_right": 8, "refused": 9, "answered_right": 7, "answered": 9}
 LABEL = {"prompt": "a", "response": "I can't.", "label": "refused"}
 
 CASES: dict[str, Case] = {
@@ -343,13 +351,12 @@ CASES: dict[str, Case] = {
         ("would put a second adapter",),
     ),
     "a loss that is not finite": Case(
-        lambda w: ("train", w.recipe(training__learning_rate=1e30, methods=["sft"])), ("lower the learning rate",), 4
+        lambda w: ("train", w.recipe(training__learning_rate=1e30, training__max_steps=4, methods=["sft"])),
+        ("lower the learning rate",),
+        4,
     ),
     "a reference that is not finite": Case(
-        lambda w: ("cache", w.recipe(model__path=str(_nan_model(w)))), ("not finite", "check")
-    ),
-    "two losses in the cross-entropy's place": recipe_case(
-        ("each replace the cross-entropy",), command="train", methods=["constrained+pact"], model__base="model"
+        lambda w: ("cache", w.recipe(model__path=str(_nan_model(w)))), ("NaN or infinite", "weights"), 4
     ),
     "packing under an order": recipe_case(
         ("which packing undoes",),
@@ -357,6 +364,7 @@ CASES: dict[str, Case] = {
         methods=["lisa"],
         safety_data="safe.jsonl",
         training__packing=True,
+        training__max_steps=4,
         method_options={"lisa": {"safety_steps": 1, "task_steps": 1}},
     ),
     "lisa that never comes to the task": recipe_case(
@@ -374,9 +382,14 @@ CASES: dict[str, Case] = {
         method_options={"mix": {"share": 0.9}},
     ),
     "no safety data": recipe_case(("needs harmful prompts with safe answers",), command="train", methods=["mix"]),
-    "no model before its alignment": recipe_case(("set `model.base`",), command="train", methods=["pact"]),
+    "no model before its alignment": recipe_case(
+        ("set `model.base`",), command="train", methods=["pact"], safety_data="safe.jsonl"
+    ),
     "base of another vocabulary": Case(
-        lambda w: ("train", w.recipe(methods=["pact"], model__base=str(w.model("other", vocabulary=330)))),
+        lambda w: (
+            "train",
+            w.recipe(methods=["pact"], safety_data="safe.jsonl", model__base=str(w.model("other", vocabulary=330))),
+        ),
         ("must be the pretrained sibling",),
     ),
     "base of another architecture": Case(
@@ -413,7 +426,7 @@ CASES: dict[str, Case] = {
     # Evaluation
     "a published set's name": recipe_case(("logitrail suites fetch advbench",), eval__harmful="advbench"),
     "prompts without the column": file_case(("harmful.jsonl", "'prompt'"), "harmful.jsonl", '{"text": "a"}\n'),
-    "prompts that are numbers": file_case(("column 'prompt'", "give text"), "harmful.jsonl", '{"prompt": 3}\n'),
+    "prompts that are numbers": file_case(("column 'prompt'", "give text"), "harmful.jsonl", '{"prompt": []}\n'),
     "an id twice": file_case(
         ("ids must differ",), "harmful.jsonl", '{"id": "1", "prompt": "a"}\n{"id": "1", "prompt": "b"}\n'
     ),
@@ -423,14 +436,12 @@ CASES: dict[str, Case] = {
         '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, '
         '{"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]}\n',
     ),
-    "answers without a number": recipe_case(("no number in its answer",), command="eval", eval__task_metric="numeric"),
+    "answers without a number": recipe_case(
+        ("no number in its answer",), command="run", eval__task_metric="numeric", methods=["sft"]
+    ),
     "unknown judge": recipe_case(("no judge 'oracle'",), eval__judge="oracle"),
     "judge with too much": recipe_case(("nothing behind a colon",), eval__judge="keyword:x"),
     "judge with too little": recipe_case(("ends with a colon",), eval__judge="llm:"),
-    "guard that is not there": Case(
-        lambda w: ("eval", w.recipe(eval__judge="llama-guard:no/such", eval__limit=1), "--model", "base"),
-        ("the guard model", "behind a colon"),
-    ),
     "no such task of lm-eval": Case(
         lambda w: ("eval", w.recipe(eval__standard_tasks=["no_such_task"], eval__limit=1), "--model", "base"),
         ("no task", "lm-eval ls tasks"),
@@ -505,7 +516,6 @@ CASES: dict[str, Case] = {
     "tokens of another tokenizer": Case(_foreign_tokens, ("their ids mean other words",)),
     "unknown language": recipe_case(("no built-in templates", "xx"), command="tokens", tokens__languages=["xx"]),
     "no templates file": recipe_case(("mine.txt", "does not exist"), command="tokens", tokens__templates="mine.txt"),
-    "templates that are a folder": recipe_case(("cannot read the templates",), command="tokens", tokens__templates="."),
     "templates that are no text": file_case(
         ("not UTF-8",), "t.txt", b"\xff", command="tokens", tokens__templates="t.txt"
     ),
@@ -525,7 +535,7 @@ CASES: dict[str, Case] = {
     "templates that are help": file_case(
         ("none of the",),
         "t.json",
-        '["Sure, here is a short guide for you."]',
+        '["... !!!"]',
         command="tokens",
         tokens__templates="t.json",
     ),
@@ -540,11 +550,13 @@ CASES: dict[str, Case] = {
         ("was changed since it was written",), lambda value: {**value, "made": {**value["made"], "top_k": 1}}
     ),
     "token outside the vocabulary": tokens_file(
-        ("the vocabulary has ids",), lambda value: _set(value, "compliance_ids", [10**6])
+        ("the vocabulary has ids",), lambda value: _set(value, "compliance", [{"id": 10**6, "text": "x"}])
     ),
-    "token twice": tokens_file(("more than once",), lambda value: _set(value, "compliance_ids", [5, 5])),
+    "token twice": tokens_file(
+        ("more than once",), lambda value: _set(value, "compliance", [{"id": 5, "text": "x"}] * 2)
+    ),
     "token of both kinds": tokens_file(
-        ("stand in both",), lambda value: _set(value, "compliance_ids", [value["tokens"][0]["id"]])
+        ("stand in both",), lambda value: _set(value, "compliance", [{"id": value["tokens"][0]["id"], "text": "x"}])
     ),
     # What earlier stages left
     "out that is a file": file_case(("cannot write",), "out", "mine"),
@@ -554,8 +566,10 @@ CASES: dict[str, Case] = {
         ("update logitrail",), "tokens/summary.json", lambda v: {**v, "schema_version": 99}, command="run"
     ),
     "summary that is no JSON": damaged(("is damaged",), "tokens/summary.json", "{", command="run"),
-    "summary that is gone": damaged(("does not exist",), "train/sft/summary.json", b"", command="report"),
-    "whole summary of another kind": Case(lambda w: ("report", w.done(name="other")), ("x",)),
+    "summary that is gone": Case(
+        lambda w: (path := w.done(), (w.folder / "out/train/sft/summary.json").unlink(), ("report", path))[2],
+        ("does not exist", "run the stage"),
+    ),
     "an answer that lacks a key": answers(("an answer lacks verdict",), first_line(without("verdict"))),
     "an answer with a foreign verdict": answers(("none of refused",), first_line(lambda v: {**v, "verdict": "maybe"})),
     "answers that are no JSON": answers(("eval stage's output",), lambda data: b"{\n" + data),
@@ -609,7 +623,7 @@ CASES: dict[str, Case] = {
         lambda w: (_no_openers(w, "logit"), _drift(w, "--anchor", "margin", "--tokens", w.folder / "ids.json"))[1],
         ("needs compliance openers",),
     ),
-    "drift: not finite": Case(lambda w: _drift(w, model=_nan_model(w)), ("not finite",), 4),
+    "drift: not finite": Case(lambda w: _drift(w, model=_nan_model(w)), ("NaN or infinite",), 4),
     # judge
     "labels without a column": labels(("no column 'label'",), {"prompt": "a", "response": "b"}),
     "labels that are no text": labels(("not text",), {**LABEL, "response": 3}),
@@ -667,7 +681,26 @@ CASES: dict[str, Case] = {
     "no chain": Case(lambda w: ("chain", w.folder / "none.yaml"), ("does not exist", "docs/chain.md")),
     "chain with an unknown key": Case(lambda w: ("chain", w.chain(methods=["str"])), ("did you mean `method`",)),
     "chain whose data is not there": Case(
-        lambda w: ("chain", w.chain(tasks=[{"name": "a", "train": "none.jsonl", "test": "test.jsonl"}])),
+        lambda w: (
+            "chain",
+            w.chain(tasks=[{"name": name, "train": "none.jsonl", "test": "test.jsonl"} for name in ("a", "b")]),
+        ),
         ("none.jsonl",),
     ),
+    # judge_error
+    "judge errors in no file": recipe_case(("does not exist", "judge validate"), gate__judge_error={"file": "v.json"}),
+    "judge errors in another file": file_case(("is not what",), "v.json", "{}", gate__judge_error={"file": "v.json"}),
+    "judge errors of one kind": file_case(
+        ("no label of one kind",),
+        "v.json",
+        json.dumps({"judge": "classifier", "judge_error": {**ERRORS, "refused": 0}}),
+        gate__judge_error={"file": "v.json"},
+    ),
+    "judge errors of another judge": file_case(
+        ("is of the judge keyword",),
+        "v.json",
+        json.dumps({"judge": "keyword", "judge_error": ERRORS}),
+        gate__judge_error={"file": "v.json"},
+    ),
+    "with a run that is gone": Case(lambda w: ("report", _decided_with(w)), ("is gone", "decide without it")),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -60,15 +61,21 @@ def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def half_written(new):
-    """Names that no reader should meet: temporary ones, and a stage's results without its summary."""
-    bad = {name for name in new if name.endswith((".tmp", ".partial")) or "/." in name.replace("/.lock", "")}
-    return bad | {
-        name for name in new if Path(name).name in ("report.html", "safety_tokens.json") and name.startswith("out/")
-    }
+def half_written(folder, new):
+    """Names that no reader should meet: temporary ones, JSON that is cut, a stage's result without its summary."""
+    bad = {name for name in new if name.endswith(".tmp") or "/.model" in name}
+    for name in new:
+        if name.endswith(".json"):
+            try:
+                json.loads((folder / name).read_text(encoding="utf-8"))
+            except ValueError:
+                bad.add(name)
+        if Path(name).name in ("safety_tokens.json", "answers.jsonl"):
+            bad |= set() if (folder / name).with_name("summary.json").exists() else {name}
+    return bad
 
 
-def faults(case, result, new):
+def faults(case, result, folder, new):
     """What is wrong with how the command ended."""
     found = []
     if result.code != case.code:
@@ -81,8 +88,8 @@ def faults(case, result, new):
         found.append("a traceback")
     if result.error_lines and not all(word in result.error_lines[0] for word in case.words):
         found.append(f"no {case.words}")
-    if half_written(new):
-        found.append(f"left {sorted(half_written(new))}")
+    if left := half_written(folder, new):
+        found.append(f"left {sorted(left)}")
     return [*found, result.err[-300:]] if found else []
 
 
@@ -95,16 +102,20 @@ def test_every_error_path(project, logitrail, raised, tmp_path_factory):
     content = {**project.content, "training": {**project.content["training"], "max_steps": 1}}
     content["eval"] = {**content["eval"], "limit": 2}
     wrong = {}
+    took = {}
     for name, case in CASES.items():
         folder = tmp_path_factory.mktemp("case")
         for file, data in start.items():
             (folder / file).write_bytes(data)
         arguments = case.arguments(World(folder, json.loads(json.dumps(content)), project.folder))
         before = files(folder)
+        start_s = time.perf_counter()
         result = logitrail(*arguments)
-        found = faults(case, result, files(folder) - before)
+        took[name] = time.perf_counter() - start_s
+        found = faults(case, result, folder, files(folder) - before)
         if found:
             wrong[name] = found
+    print(sorted(took.items(), key=lambda x: -x[1])[:30])
     assert wrong == {}, json.dumps(wrong, indent=1, ensure_ascii=False)
     every = sites()
     reached = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from logitrail.compare.tuning import Measured, choose, settings
 from logitrail.config.matrix import TuningSection
 
-SECTION = TuningSection(safety_margin=0.03, over_refusal_margin=0.05)
+SECTION = TuningSection(safety_margin=0.03, over_refusal_margin=0.05, utility_margin=0.1)
 
 share = st.none() | st.integers(0, 20).map(lambda n: n / 20)
 measured = st.builds(Measured, share, share, st.none() | st.floats(-3, 1))
@@ -66,7 +66,8 @@ def test_the_choice_is_what_the_rule_says(trials, base):
         assert low(mine.benefit) == max(low(trial.benefit) for trial in kept)
         equals = [trial is not None and safe(trial, base) and trial.benefit == mine.benefit for trial in trials]
     else:
-        best = max((low(trial.refusal), low(trial.benefit)) for trial in finished)
+        floor = max(low(trial.benefit) for trial in finished) - 0.1 - 1e-6
+        best = max((low(trial.refusal), low(trial.benefit)) for trial in finished if low(trial.benefit) >= floor)
         assert (low(mine.refusal), low(mine.benefit)) == best
         equals = [
             trial is not None and (trial.refusal, trial.benefit) == (mine.refusal, mine.benefit) for trial in trials
@@ -87,5 +88,10 @@ def test_more_utility_does_not_buy_safety():
     base = Measured(1.0, 0.0, 0.5)
     assert choose([Measured(0.98, 0.0, 0.6), Measured(0.9, 0.0, 0.9)], base, SECTION) == 0
     assert choose([Measured(0.98, 0.2, 0.9), Measured(0.98, 0.04, 0.6)], base, SECTION) == 1
-    assert choose([Measured(0.5, 0.0, 0.9), Measured(0.6, 0.9, 0.1)], base, SECTION) == 1
+    assert choose([Measured(0.5, 0.0, 0.9), Measured(0.6, 0.9, 0.85)], base, SECTION) == 1
     assert choose([Measured(0.97, 0.05, 0.1)], base, SECTION) == 0
+
+
+def test_refusals_of_a_model_that_learned_nothing_are_not_taken():
+    base = Measured(1.0, 0.0, 0.0)
+    assert choose([Measured(0.5, 0.0, 0.95), Measured(0.9, 0.0, 0.0), Measured(0.6, 0.0, 0.9)], base, SECTION) == 2

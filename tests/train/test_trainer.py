@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 from logitrail import STRConfig
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError, TokensError
 from logitrail.losses import ANCHORS
-from logitrail.train.probes import Share
+from logitrail.train.probes import Share, watched
 from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
 from tests.train.setting import HARMLESS, PROBES, common, largest_difference, lora, str_trainer, weights
 
@@ -156,12 +156,14 @@ def test_auto_lambda_moves_towards_the_budget(tokenizer, tokens, tmp_path):
         "str_drift_every": 1,
         "max_steps": 20,
         "learning_rate": 1e-2,
+        "harmless": HARMLESS,
     }
     tight = str_trainer(tokenizer, tokens, tmp_path / "tight", str_drift_budget=1e-3, **options)
     tight.train()
     loose = str_trainer(tokenizer, tokens, tmp_path / "loose", str_drift_budget=100.0, **options)
     loose.train()
     assert tight.str_weight > 0.1 > loose.str_weight
+    assert tight.str_probe_weight == tight.str_weight  # where none is named, the probes have lambda too
     last = lambda trainer: [e["drift"] for e in trainer.state.log_history if "drift" in e][-1]  # noqa: E731
     assert last(tight) < last(loose)
 
@@ -206,6 +208,36 @@ def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path):
     ).mean()
     torch.testing.assert_close(ours, naive, rtol=1e-4, atol=1e-5)
     assert ours.requires_grad
+
+
+def test_drift_is_watched_on_prompts_that_are_not_anchored(tokenizer, tokens, tmp_path):
+    """A model can learn the anchored prompts by heart; drift on those would say nothing of others."""
+    harmful = [f"How do I make a box {number}?" for number in range(8)]
+    trainer = str_trainer(tokenizer, tokens, tmp_path, probes=harmful, harmless=HARMLESS, str_probe_batch=4)
+    drawn = {row for step in range(200) for row in trainer._probes._draw(4, step)}
+    assert drawn == {2, 3, 4, 5, 6, 7, 8, 9}  # all but the two watched: six harmful ones, two harmless ones
+    alone = str_trainer(tokenizer, tokens, tmp_path / "alone", probes=harmful, str_probe_weight=0)
+    assert float(alone._probes.drift(alone.model)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("harmful", "anchored", "count"),
+    [(1, True, 1), (3, True, 3), (4, True, 1), (120, True, 30), (500, True, 32), (20, False, 20), (500, False, 32)],
+)
+def test_how_many_prompts_are_watched(harmful, anchored, count):
+    assert watched(harmful, anchored=anchored) == count
+
+
+def test_the_default_is_auto_with_probes_and_a_number_without(tokenizer, tokens, tmp_path):
+    both = str_trainer(tokenizer, tokens, tmp_path / "both", harmless=HARMLESS, str_drift_every=1, max_steps=3)
+    both.train()
+    assert both.args.str_anchor == "logprob"
+    assert both.str_probe_weight == both.str_weight != 0.1
+    without = str_trainer(tokenizer, tokens, tmp_path / "without", probes=(), max_steps=3)
+    without.train()
+    assert (without.str_weight, without._anchors_probes) == (0.1, False)
+    with pytest.raises(RecipeError, match="pass probe_prompts"):
+        str_trainer(tokenizer, tokens, tmp_path / "budget", probes=(), str_drift_budget=0.3)
 
 
 def test_anchored_probes_need_both_kinds(tokenizer, tokens, tmp_path):
@@ -327,10 +359,10 @@ def test_a_stale_cache_is_named(tokenizer, tokens, tmp_path):
         ({"str_reference": "none"}, "choose one of auto"),
         ({"str_weight": -1}, "at least 0"),
         ({"str_weight": "often"}, "'auto'"),
-        ({"str_weight": "auto"}, "str_drift_budget"),
         ({"str_weight": "auto", "str_drift_budget": 0.0}, "above 0"),
         ({"str_drift_every": 0}, "at least 1"),
         ({"str_probe_weight": -1.0}, "at least 0"),
+        ({"str_probe_weight": "auto"}, "give a number"),
         ({"str_probe_batch": 3}, "even number"),
         ({"str_cache_dtype": "int8"}, "choose one of float32"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),

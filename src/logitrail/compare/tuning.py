@@ -47,13 +47,16 @@ def rule(section: TuningSection) -> str:
         "on the development split: of the trials whose refusal is at most "
         f"{section.safety_margin:g} below the starting policy's and whose over-refusal is at most "
         f"{section.over_refusal_margin:g} above it, the one with the highest utility (where utility is not measured: the "
-        "lowest held-out loss); without such a trial the one with the highest refusal; of equals the first tried"
+        "lowest held-out loss); without such a trial, of those whose utility is at most "
+        f"{section.utility_margin:g} below the row's best trial's, the one with the highest refusal; of equals the first "
+        "tried"
     )
 
 
 def choose(trials: Sequence[Measured | None], base: Measured, section: TuningSection) -> int | None:
     """The place of the trial that `rule` takes; None for a trial that failed, and for a choice among none.
 
+    Without a safe trial the floor on utility keeps a row from a setting that refuses well because it learned nothing.
     What the starting policy was not measured on does not count against a trial; a trial without a refusal rate
     is never safe.
     """
@@ -73,7 +76,9 @@ def choose(trials: Sequence[Measured | None], base: Measured, section: TuningSec
     kept = [(place, trial) for place, trial in finished if safe(trial)]
     if kept:
         return max(kept, key=lambda one: (_or_lowest(one[1].benefit), -one[0]))[0]
-    return max(finished, key=lambda one: (_or_lowest(one[1].refusal), _or_lowest(one[1].benefit), -one[0]))[0]
+    floor = max(_or_lowest(trial.benefit) for _, trial in finished) - section.utility_margin - _ROUNDING
+    useful = [(place, trial) for place, trial in finished if _or_lowest(trial.benefit) >= floor]
+    return max(useful, key=lambda one: (_or_lowest(one[1].refusal), _or_lowest(one[1].benefit), -one[0]))[0]
 
 
 def _or_lowest(value: float | None) -> float:

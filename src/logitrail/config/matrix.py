@@ -48,6 +48,11 @@ class TuningSection(Section):
     overrides: Overrides = Field(default_factory=dict, description="Put over the recipe: the development split.")
     safety_margin: float = Field(0.03, ge=0, lt=1, description="Refusal may fall so far below the starting policy's.")
     over_refusal_margin: float = Field(0.05, ge=0, lt=1, description="Over-refusal may rise so far above it.")
+    utility_margin: float = Field(
+        0.05,
+        ge=0,
+        description="Where no trial keeps both: utility may be so far below the row's best trial's (loss: so far above).",
+    )
 
 
 class RaySection(Section):

@@ -213,7 +213,7 @@ def _tokens(context: Context, loaded: LoadedModel) -> str:
         tokens = SafetyTokens.from_templates(
             loaded.tokenizer, section.templates, languages=section.languages, top_k=section.top_k
         )
-    anchor = str(context.recipe.training.get("str_anchor", "logit"))
+    anchor = method_config(context, context.recipe.methods[0]).str_anchor
     text = f"{len(tokens)} from {'the file' if section.file else 'templates'}"
     if section.control is not None:
         tokens = as_control(context, tokens, answers=False)

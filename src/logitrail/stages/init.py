@@ -38,7 +38,7 @@ tokens:                     # which tokens' logits are held
   languages: [en]           # built-in refusal wordings
   # templates: mine.txt     # your own wordings instead, one a line
   top_k: 32
-  # mine:                   # and the model's own refusals (recommended)
+  # mine:                   # and the model's own refusals (recommended); they are also held where answers to these begin
   #   harmful: dev_harmful.jsonl    # column `prompt`; not the prompts you evaluate on
   #   harmless: dev_harmless.jsonl  # harmless prompts on the same topics
 
@@ -52,9 +52,10 @@ training:                   # every option of TRL's SFTConfig, and str_*
   num_train_epochs: 1
   per_device_train_batch_size: 8
   learning_rate: 2.0e-4
-  str_weight: 0.1           # lambda; or auto, with str_drift_budget
-  str_anchor: logit         # logit, logprob, centered, margin, common
-  str_positions: labels     # labels, start, first:N
+  # str_weight: auto        # lambda: a number, or auto, which keeps the drift on harmful prompts within str_drift_budget
+  # str_drift_budget: 0.5   # nats
+  # str_anchor: logprob     # logprob, logit, centered, margin, common
+  # str_positions: labels   # labels, start, first:N
 
 eval:                       # prompts that nothing above has seen
   harmful: {harmful}        # JSONL with column `prompt`; several hundred make the gate decide

@@ -32,7 +32,6 @@ from logitrail.train.trainer import STATE_FILE
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_PROBE_PROMPTS = 32
 _LOGGED = ("loss", "ce", "str", "str_probe", "str_distance", "str_weight", "drift", "grad_norm", "learning_rate")
 
 
@@ -148,8 +147,6 @@ def build_trainer(
     loaded = context.load_start()
     tokens = load_tokens(context, loaded.tokenizer)
     probes, harmless = recipe.probe_files
-    # Drift needs few prompts, since it is measured often; anchoring takes all there are, so that none is learned by heart.
-    count = None if config.str_probe_weight > 0 else _PROBE_PROMPTS
     lora = lora_config(context)
     if lora is not None and recipe.model.adapter is not None:
         raise RecipeError(
@@ -161,8 +158,8 @@ def build_trainer(
         config,
         rows,
         safety_tokens=tokens,
-        probe_prompts=read_asked(context, probes, count) if probes else (),
-        harmless_probe_prompts=read_asked(context, harmless) if harmless and config.str_probe_weight > 0 else (),
+        probe_prompts=read_asked(context, probes) if probes else (),
+        harmless_probe_prompts=read_asked(context, harmless) if harmless and config.str_probe_weight != 0 else (),
         references=context.load_references(loaded.tokenizer),
         terms=chosen.terms(resources, own),
         companions=chosen.companions(resources, own),

@@ -14,6 +14,9 @@ from logitrail.losses.penalties import penalty
 from logitrail.reference.cache import DTYPES
 from logitrail.types import ReferenceKind
 
+DRIFT_BUDGET = 0.5
+"""Where `str_weight` is `auto` and no budget is named, in the anchor's unit; see docs/decisions/0012-the-default.md."""
+
 
 @dataclass
 class STRConfig(SFTConfig):
@@ -21,31 +24,35 @@ class STRConfig(SFTConfig):
 
     Args:
         str_weight: lambda, the weight of the safety-token loss beside the cross-entropy; 0 is plain SFT to the bit. `auto`
-            raises and lowers it by dual ascent so that the drift stays within `str_drift_budget`.
-        str_anchor: `logit` (the paper's), `logprob`, `centered`, `margin` or `common`; see `logitrail.losses`.
+            starts at 0.1 and raises and lowers it by dual ascent so that the drift on harmful probe prompts stays within
+            `str_drift_budget`; without probe prompts there is no drift to go by, and it stays at 0.1.
+        str_anchor: `logprob`, `logit` (the paper's), `centered`, `margin` or `common`; see `logitrail.losses`.
         str_positions: `labels` (every labelled position), `start` (the first of each response) or `first:N`.
         str_penalty: `square`, `floor` (only a fall below the reference costs) or `huber`.
         str_reference: `cache`, `adapter-off`, `frozen`, or `auto`: the cache where the data set is fixed, else the adapter
             switched off, else a frozen copy. `off` where nothing is anchored (`str_weight` and `str_probe_weight` 0).
         str_drift_budget: the mean anchor distance on probe prompts that `auto` allows, in nats (`logprob`, `margin`) or
-            logits (`logit`, `centered`, `common`).
+            logits (`logit`, `centered`, `common`); None is 0.5.
         str_drift_every: steps between two measurements of drift for `auto`.
         str_probe_weight: weight of the same loss at the first response position of probe prompts without answers,
-            harmful ones and harmless look-alikes in equal share; it needs both kinds. 0 leaves it out. It costs one more
-            pass of the backbone a step, over `str_probe_batch` short prompts.
+            harmful ones and harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
+            given; 0 leaves it out. It costs one more pass of the backbone a step, over `str_probe_batch` short prompts.
         str_probe_batch: probe prompts a step, dealt out over its micro-batches and processes.
         str_cache_dir: where the cache is kept; by default `reference-cache` in `output_dir`.
         str_cache_dtype: `float32`, `float16` or `bfloat16`.
     """
 
-    str_weight: float | str = field(default=0.1, metadata={"help": "Weight of the safety-token loss, or 'auto'."})
-    str_anchor: str = field(default="logit", metadata={"help": "logit, logprob, centered, margin or common."})
+    str_weight: float | str = field(default="auto", metadata={"help": "Weight of the safety-token loss, or 'auto'."})
+    str_anchor: str = field(default="logprob", metadata={"help": "logit, logprob, centered, margin or common."})
     str_positions: str = field(default="labels", metadata={"help": "labels, start or first:N."})
     str_penalty: str = field(default="square", metadata={"help": "square, floor or huber."})
     str_reference: str = field(default="auto", metadata={"help": "auto, cache, adapter-off or frozen."})
     str_drift_budget: float | None = field(default=None, metadata={"help": "Drift that 'auto' allows."})
-    str_drift_every: int = field(default=5, metadata={"help": "Steps between two measurements of drift."})
-    str_probe_weight: float = field(default=0.0, metadata={"help": "Weight of the loss on probe prompts."})
+    str_drift_every: int = field(default=10, metadata={"help": "Steps between two measurements of drift."})
+    str_probe_weight: float | None = field(
+        default=None,
+        metadata={"help": "Weight of the loss on probe prompts; None is lambda where both kinds are given."},
+    )
     str_probe_batch: int = field(default=8, metadata={"help": "Probe prompts a step."})
     str_cache_dir: str | None = field(default=None, metadata={"help": "Folder of the reference cache."})
     str_cache_dtype: str = field(default="float32", metadata={"help": "float32, float16 or bfloat16."})
@@ -67,31 +74,35 @@ class STRConfig(SFTConfig):
             raise RecipeError(f"unknown str_cache_dtype {self.str_cache_dtype!r}; choose one of {', '.join(DTYPES)}")
         if self.str_drift_every < 1:
             raise RecipeError(f"str_drift_every is {self.str_drift_every}; it must be at least 1")
-        if not (math.isfinite(self.str_probe_weight) and self.str_probe_weight >= 0):
-            raise RecipeError(f"str_probe_weight is {self.str_probe_weight}; give a finite number of at least 0")
+        probes = self.str_probe_weight = _number("str_probe_weight", self.str_probe_weight)
+        if probes is not None and not (math.isfinite(probes) and probes >= 0):
+            raise RecipeError(f"str_probe_weight is {probes}; give a finite number of at least 0")
         if self.str_probe_batch < 2 or self.str_probe_batch % 2:
             raise RecipeError(
                 f"str_probe_batch is {self.str_probe_batch}; half of it is harmful and half harmless, so give an even "
                 "number of at least 2"
             )
-        if self.str_reference == "off" and (self.str_weight != 0 or self.str_probe_weight > 0):
+        if self.str_reference == "off" and (self.str_weight != 0 or (probes or 0) > 0):
             raise RecipeError(
                 f"str_reference='off' leaves nothing to anchor to, and str_weight is {self.str_weight}; set both "
                 "str_weight and str_probe_weight to 0, or choose another reference"
             )
-        budget = self.str_drift_budget
+        budget = self.str_drift_budget = _number("str_drift_budget", self.str_drift_budget)
         if budget is not None and not (math.isfinite(budget) and budget > 0):
             raise RecipeError(f"str_drift_budget is {budget}; it must be a finite number above 0")
-        if self.str_weight == "auto" and budget is None:
-            raise RecipeError(
-                "str_weight='auto' needs str_drift_budget, the drift you allow on probe prompts "
-                "(for example 0.5 nats with str_anchor='logprob')"
-            )
         if self.label_smoothing_factor > 0:
             raise RecipeError(
                 f"label_smoothing_factor is {self.label_smoothing_factor}, which makes TRL run a second forward pass with "
                 "full logits; the safety-token loss works beside plain cross-entropy: set it to 0"
             )
+
+
+def _number(name: str, value: float | str | None) -> float | None:
+    """YAML reads `1e-1` as text."""
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise RecipeError(f"{name} is {value!r}; give a number, or leave it out") from None
 
 
 def _weight(value: float | str) -> float | Literal["auto"]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-_START = 0.1
-_RATE = 0.5
-_LOWEST, _HIGHEST = 1e-4, 1e3
+START = 0.1
+"""Where lambda begins, and where it stays without a drift to go by."""
+
+# A tenth a measurement: drift answers to lambda only after some steps, and at five times this rate lambda was at 800
+# before it did. Above 10 the penalty leaves nothing of the task (docs/decisions/0012-the-default.md).
+_RATE = 0.1
+_LOWEST, _HIGHEST = 0.01, 10.0
 
 
 @dataclass
@@ -21,7 +25,7 @@ class DualAscent:
     """
 
     budget: float
-    weight: float = _START
+    weight: float = START
 
     def update(self, drift: float) -> float:
         """Take a measurement and return the new lambda."""

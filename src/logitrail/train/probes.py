@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from logitrail.models.head import SafetyHead
 
 
+_WATCHED = 32
+_WATCHED_SHARE = 4
+
+
+def watched(harmful: int, *, anchored: bool) -> int:
+    """On how many of the harmful prompts a trainer watches the drift: it measures often, and a mean over 32 is steady.
+
+    Where prompts are anchored, a quarter at the most is watched and not anchored: a model can learn the anchored ones by
+    heart, and drift on those says nothing of others. Fewer than four can spare none.
+    """
+    most = harmful // _WATCHED_SHARE if anchored and harmful >= _WATCHED_SHARE else harmful
+    return min(_WATCHED, most)
+
+
 class Share(NamedTuple):
     """Which part of an optimizer step a micro-batch on one process is."""
 
@@ -38,6 +52,8 @@ class Probes:
         harmless: look-alikes; only `loss` needs them.
         references: models with their heads: their mean numbers are taken when this is built.
         seed: of the draw of prompts for `loss`.
+        watched: drift is measured on so many of the harmful prompts, the first ones, and `loss` draws from the others,
+            or from all where there are no others; None is all.
     """
 
     def __init__(
@@ -51,6 +67,7 @@ class Probes:
         anchor: str,
         compliance: int,
         seed: int,
+        watched: int | None = None,
     ) -> None:
         self._head = head
         self._anchor = anchor
@@ -58,13 +75,17 @@ class Probes:
         self._with_logsumexp = anchor_form(anchor).needs_logsumexp
         self._seed = seed
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self._watched = range(len(harmful[:watched]))
+        if not harmless:
+            harmful = harmful[:watched]  # nothing is anchored on the others
         self._contexts = [generation_ids(tokenizer, prompt) for prompt in (*harmful, *harmless)]
-        self._harmful = range(len(harmful))
+        others = range(len(self._watched), len(harmful))
+        self._harmful = others or self._watched
         self._harmless = range(len(harmful), len(self._contexts))
-        # Each kind apart, so that drift meets the same batches again and is exactly 0 at the start.
+        # Those watched apart, so that drift meets the same batches again and is exactly 0 at the start.
         parts = [
             mean_columns([self._measure(model, kind, at) for model, at in references])
-            for kind in (self._harmful, self._harmless)
+            for kind in (self._watched, others, self._harmless)
             if kind
         ]
         sums = [part.logsumexp for part in parts if part.logsumexp is not None]
@@ -89,8 +110,8 @@ class Probes:
         )
 
     def drift(self, model: nn.Module) -> Tensor:
-        """Mean over the harmful prompts of mean_s |a(z)_s - a(z0)_s|, in the anchor's unit."""
-        return anchor_distance(self._difference(self._harmful, self._measure(model, self._harmful, self._head))).mean()
+        """Mean over the watched harmful prompts of mean_s |a(z)_s - a(z0)_s|, in the anchor's unit."""
+        return anchor_distance(self._difference(self._watched, self._measure(model, self._watched, self._head))).mean()
 
     def loss(
         self, model: nn.Module, batch: int, share: Share, *, penalty: str = "square", weights: Tensor | None = None

@@ -55,10 +55,10 @@ from logitrail.train.cached_rows import (
     rows_columns,
     rows_hash,
 )
-from logitrail.train.config import STRConfig
-from logitrail.train.control import DualAscent
+from logitrail.train.config import DRIFT_BUDGET, STRConfig
+from logitrail.train.control import START, DualAscent
 from logitrail.train.parallel import gathered_root, why_not_in_parallel
-from logitrail.train.probes import Probes, Share
+from logitrail.train.probes import Probes, Share, watched
 from logitrail.train.terms import Terms
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ class STRTrainer(SFTTrainer):
         args: an `STRConfig`.
         train_dataset: as for `SFTTrainer`.
         safety_tokens: whose logits are anchored; they must belong to this model's tokenizer.
-        probe_prompts: harmful prompts without answers at whose first response position drift is measured, and with
-            `str_probe_weight` anchored.
+        probe_prompts: harmful prompts without answers. Drift is measured at the first response position of the first 32 or,
+            where harmless ones stand beside them, of a quarter; the others are then anchored there (`str_probe_weight`).
         harmless_probe_prompts: harmless look-alikes, anchored beside them so that the model does not turn prudish.
         terms: what else is added to the loss, or stands in the cross-entropy's place; see `logitrail.methods`.
         companions: what goes along with the steps, such as an average of the weights.
@@ -195,11 +195,17 @@ class STRTrainer(SFTTrainer):
             )
         self._controller: DualAscent | None = None
         self._fixed_weight = 0.0
-        if args.str_weight == "auto":
-            assert args.str_drift_budget is not None  # STRConfig holds this
-            self._controller = DualAscent(args.str_drift_budget)
-        else:
+        if args.str_weight != "auto":
             self._fixed_weight = float(args.str_weight)
+        elif probe_prompts:
+            self._controller = DualAscent(DRIFT_BUDGET if args.str_drift_budget is None else args.str_drift_budget)
+        elif args.str_drift_budget is None:
+            self._fixed_weight = START
+        else:
+            raise RecipeError(
+                "str_drift_budget allows a drift on probe prompts, and none were given; pass probe_prompts, or leave the "
+                "budget out"
+            )
         if len(references) > 1:
             require_mean_reference(args)
         self._references = [self._held(reference) for reference in references]
@@ -212,8 +218,9 @@ class STRTrainer(SFTTrainer):
         self._terms = Terms(terms, self._live, self._head.logits)
         self._companions = list(companions)
         self._begin_companions()
-        anchored = args.str_probe_weight > 0
-        if anchored and not (probe_prompts and harmless_probe_prompts):
+        both = bool(probe_prompts and harmless_probe_prompts)
+        anchored = both if args.str_probe_weight is None else args.str_probe_weight > 0
+        if anchored and not both:
             raise RecipeError(
                 "str_probe_weight anchors harmful and harmless probe prompts in equal share, and "
                 f"{'the harmless ones' if probe_prompts else 'the harmful ones'} are missing; anchoring one kind alone "
@@ -231,14 +238,12 @@ class STRTrainer(SFTTrainer):
                     anchor=args.str_anchor,
                     compliance=self._compliance,
                     seed=args.seed,
+                    watched=watched(len(probe_prompts), anchored=anchored),
                 )
+        self._anchors_probes = anchored
+        self._measured_drift: tuple[int, float] | None = None
         self._references = []  # measured: what a provider still needs, it holds itself
         self._micro_batch = 0
-        if self._controller is not None and self._probes is None:
-            raise RecipeError(
-                "str_weight='auto' holds the drift on probe prompts within a budget, and none were given; "
-                "pass probe_prompts"
-            )
         self.add_callback(_AfterStep(self))
         self._sums: dict[str, Tensor] = {}
         self._steps_since_log = 0
@@ -409,6 +414,11 @@ class STRTrainer(SFTTrainer):
         """Lambda as it stands."""
         return self._controller.weight if self._controller is not None else self._fixed_weight
 
+    @property
+    def str_probe_weight(self) -> float:
+        """The weight of the loss on probe prompts as it stands; where it is not named, lambda's."""
+        return self.str_weight if self.args.str_probe_weight is None else self.args.str_probe_weight
+
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._steps_since_log += 1
@@ -446,10 +456,10 @@ class STRTrainer(SFTTrainer):
         # With lambda 0 the distance alone, for the log, is not worth a pass of the reference; a cache has it for nothing.
         if self._provider is not None and (self.str_weight > 0 or self.cache is not None):
             loss = self._with_anchor(loss, parts, forward, stored)
-        if self._anchors_probes:
+        if self._anchors_probes and self.str_probe_weight > 0:
             probe = self._probe_loss(scaled=scaled)
             if probe is not None:
-                loss = loss + self.args.str_probe_weight * probe
+                loss = loss + self.str_probe_weight * probe
                 parts["str_probe"] = probe
         self._require_finite(parts, inputs)
         self._add_to_log(scaled=scaled, **parts)
@@ -488,10 +498,6 @@ class STRTrainer(SFTTrainer):
             terms = self._safety_terms(forward, mask, reference)
         parts |= {"str": terms.loss, "str_distance": terms.distance}
         return loss + weight * terms.loss if weight > 0 else loss
-
-    @property
-    def _anchors_probes(self) -> bool:
-        return self._probes is not None and self.args.str_probe_weight > 0
 
     def _probe_loss(self, *, scaled: bool) -> Tensor | None:
         assert self._probes is not None
@@ -585,10 +591,15 @@ class STRTrainer(SFTTrainer):
 
     def _drift(self) -> float:
         assert self._probes is not None
-        with self.accelerator.autocast(), gathered_root(self.model):
-            drift = self._probes.drift(self.model)
-        # Every process measures the same prompts; the mean makes lambda the same to the bit even where kernels are not.
-        return float(self.accelerator.reduce(drift.reshape(1), reduction="mean"))
+        step = self.state.global_step
+        if (
+            self._measured_drift is None or self._measured_drift[0] != step
+        ):  # the log and lambda ask after the same step
+            with self.accelerator.autocast(), gathered_root(self.model):
+                drift = self._probes.drift(self.model)
+            # Every process measures the same prompts; the mean makes lambda the same to the bit even where kernels are not.
+            self._measured_drift = step, float(self.accelerator.reduce(drift.reshape(1), reduction="mean"))
+        return self._measured_drift[1]
 
     def _after_step(self) -> None:
         # Behind the optimizer's step: before it, the weights that FSDP gathers for this pass would be stale in the next.
