@@ -5,6 +5,7 @@ A case is a function of a `World` that returns the command's arguments, with the
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
@@ -25,6 +26,7 @@ class World:
     folder: Path
     content: dict[str, Any]
     finished: Path
+    held: list[Any] = field(default_factory=list)
 
     def recipe(self, **changes: Any) -> Path:
         content = json.loads(json.dumps(self.content))
@@ -49,6 +51,25 @@ class World:
         """A recipe beside a copy of the finished run."""
         shutil.copytree(self.finished / "out", self.folder / "out", dirs_exist_ok=True)
         return self.recipe(**changes)
+
+    def emptied(self, name: str) -> Path:
+        """The place of a file of the copied run, without the file."""
+        path = self.folder / "out" / name
+        path.unlink()
+        return path
+
+    def untrained(self) -> Path:
+        """A recipe beside a copy of the finished run that still has to train."""
+        path = self.done(methods=["str"])
+        shutil.rmtree(self.folder / "out" / "train")
+        return path
+
+    def hold(self, name: str) -> None:
+        """Be the one who writes in that folder, until the world ends."""
+        (self.folder / name).mkdir()
+        stream = open(self.folder / name / ".lock", "w")  # noqa: SIM115 (held)
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        self.held.append(stream)
 
     def damage(self, name: str, change: Callable[[Any], Any] | str | bytes) -> None:
         """Change a JSON file of the copied run, or write other bytes there."""
@@ -295,7 +316,7 @@ CASES: dict[str, Case] = {
         ("leaves nothing to anchor to",), training__str_reference="off", methods=["str"]
     ),
     "budget of 0": recipe_case(("str_drift_budget", "above 0"), training__str_drift_budget=0.0),
-    "auto without budget": recipe_case(("needs str_drift_budget",), training__str_weight="auto"),
+    "a budget that is no number": recipe_case(("give a number",), training__str_drift_budget="much"),
     "label smoothing": recipe_case(("label_smoothing_factor",), training__label_smoothing_factor=0.1),
     # The trainer
     "auto without probes": recipe_case(
@@ -436,16 +457,16 @@ CASES: dict[str, Case] = {
         '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, '
         '{"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]}\n',
     ),
-    "answers without a number": recipe_case(
-        ("no number in its answer",), command="run", eval__task_metric="numeric", methods=["sft"]
+    "answers without a number": Case(
+        lambda w: (
+            w.rows("words.jsonl", {"prompt": "a", "response": "b"}),
+            ("eval", w.recipe(data__test="words.jsonl", eval__task_metric="numeric"), "--model", "base"),
+        )[1],
+        ("no number in its answer",),
     ),
     "unknown judge": recipe_case(("no judge 'oracle'",), eval__judge="oracle"),
     "judge with too much": recipe_case(("nothing behind a colon",), eval__judge="keyword:x"),
     "judge with too little": recipe_case(("ends with a colon",), eval__judge="llm:"),
-    "no such task of lm-eval": Case(
-        lambda w: ("eval", w.recipe(eval__standard_tasks=["no_such_task"], eval__limit=1), "--model", "base"),
-        ("no task", "lm-eval ls tasks"),
-    ),
     "evaluation before training": Case(
         lambda w: ("eval", w.recipe(), "--model", "str"), ("run the train stage first",)
     ),
@@ -458,7 +479,9 @@ CASES: dict[str, Case] = {
     "weights that are damaged": Case(
         lambda w: (
             "cache",
-            w.recipe(model__path=str(w.file("broken/model.safetensors", b"no weights") and w.model("broken"))),
+            w.recipe(
+                model__path=str((w.model("broken"), w.file("broken/model.safetensors", b"no weights"))[0]),
+            ),
         ),
         ("cannot be loaded", "whole"),
     ),
@@ -560,6 +583,29 @@ CASES: dict[str, Case] = {
     ),
     # What earlier stages left
     "out that is a file": file_case(("cannot write",), "out", "mine"),
+    "a summary that is a folder": Case(
+        lambda w: (w.done(), w.emptied("tokens/summary.json").mkdir(), ("run", w.folder / "recipe.yaml"))[2],
+        ("cannot read",),
+    ),
+    "a folder that another process holds": Case(
+        lambda w: (w.hold("out"), ("run", w.recipe()))[1], ("another logitrail", "wait for it")
+    ),
+    "a cache's manifest that is none": Case(
+        lambda w: (w.untrained(), w.damage("cache/manifest.json", "{}"), ("train", w.folder / "recipe.yaml"))[2],
+        ("is not a reference cache's manifest",),
+    ),
+    "a cache's manifest that was changed": Case(
+        lambda w: (
+            w.untrained(),
+            w.damage("cache/manifest.json", lambda value: {**value, "rows": 1}),
+            ("train", w.folder / "recipe.yaml"),
+        )[2],
+        ("was changed since it was written",),
+    ),
+    "a cache without a shard": Case(
+        lambda w: (w.untrained(), w.emptied("cache/columns-00000.safetensors"), ("train", w.folder / "recipe.yaml"))[2],
+        ("build the cache again",),
+    ),
     "a folder of somebody else": file_case(("no logitrail stage put there",), "out/tokens/mine.txt", "mine"),
     "summary that is none": damaged(("is not a summary of a stage",), "tokens/summary.json", "[]", command="run"),
     "summary of a newer version": damaged(

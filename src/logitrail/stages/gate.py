@@ -35,9 +35,9 @@ def decision(context: Context, name: str, others: Sequence[Path] | None = None) 
                 f"there is no finished evaluation of {model} for this recipe in {context.out / 'eval' / model}; "
                 "run the eval stage first"
             )
-    candidate = eval_key(context, name)
+    candidate_key = eval_key(context, name)
     if others is None:
-        others = _named_before(folder, candidate)
+        others = _named_before(folder, candidate_key)
     repeated = repeated_answers(context, name, others)
     measured_in = [context.out / "eval" / BASE, context.out / "eval" / name]
     measured_in += [repeat.out / "eval" / name for repeat in repeat_contexts(context)]
@@ -45,7 +45,7 @@ def decision(context: Context, name: str, others: Sequence[Path] | None = None) 
     key = context.key(
         "gate",
         base=eval_key(context, BASE),
-        model=candidate,
+        model=candidate_key,
         settings=section.model_dump(mode="json"),
         repeats=repeat_keys(context, name),
         # The answers themselves, not only what they were made from: a file that somebody edited is another decision.
@@ -73,7 +73,7 @@ def decision(context: Context, name: str, others: Sequence[Path] | None = None) 
             if labels is None
             else JudgeErrors(labels.refused_right, labels.refused, labels.answered_right, labels.answered),
         )
-        about = {"model": name, "candidate": candidate, "with": [str(other.resolve()) for other in others]}
+        about = {"model": name, "candidate": candidate_key, "with": [str(other.resolve()) for other in others]}
         return {**about, "alpha": section.alpha, "unscored": section.unscored, **result.as_dict()}
 
     summary, _ = run_stage(folder, "gate", key, work, seeds=context.seeds)
