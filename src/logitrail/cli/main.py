@@ -298,6 +298,7 @@ def gate(
     # The baseline is there for comparison: the candidate is the last method unless another is named.
     name = _methods(context, method)[-1]
     with only_writer(context.out):
+        # Exactly those that are named; `run` and `report` then keep to them.
         summary = decision(context, name, others or ())
     if junit is not None:
         from logitrail.artifacts import write_bytes

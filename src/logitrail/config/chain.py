@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from logitrail.config.reading import first_problem, read_yaml, require_mapping, with_absolute_paths
+from logitrail.config.reading import first_problem, read_yaml, require_mapping, with_absolute_paths, with_judge_errors
 from logitrail.config.recipe import (
     DataSection,
     EvalSection,
@@ -98,7 +98,7 @@ def parse_chain(content: Any, *, folder: Path, source: str = "the chain") -> Cha
         chain = Chain.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"{source}: {first_problem(error, Chain)}") from None
-    whole = with_absolute_paths(chain.model_dump(), folder)
+    whole = with_judge_errors(with_absolute_paths(chain.model_dump(), folder))
     for task in whole["tasks"]:
         with_absolute_paths({"data": task}, folder)  # a task is a recipe's `data`
     return Chain.model_validate(whole)

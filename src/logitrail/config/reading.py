@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import types
 import typing
 from pathlib import Path
@@ -28,6 +29,7 @@ _PATHS = (
     ("eval", "harmful"),
     ("eval", "harmless"),
     ("eval", "standard_tasks_path"),
+    ("gate", "judge_error", "file"),
 )
 
 
@@ -128,7 +130,7 @@ def parse_recipe(content: Any, *, folder: Path, source: str = "the recipe") -> R
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"{source}: {first_problem(error, Recipe)}") from None
-    return Recipe.model_validate(with_absolute_paths(recipe.model_dump(), folder))
+    return Recipe.model_validate(with_judge_errors(with_absolute_paths(recipe.model_dump(), folder)))
 
 
 def with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -146,6 +148,42 @@ def with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]
             value = model.get(key)
             if isinstance(value, str) and (folder / value).exists():
                 model[key] = str((folder / value).resolve())
+    return content
+
+
+def with_judge_errors(content: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's content with the counts of `gate.judge_error.file` in place; counts that stand there are kept.
+
+    Raises:
+        RecipeError: the file is not what `logitrail judge validate --json` prints, or is of another judge.
+    """
+    section: Any = content["gate"]["judge_error"]
+    if section is None or section["file"] is None or section["refused"]:
+        return content
+    path = Path(section["file"])
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        counts, judge = found["judge_error"], found["judge"]
+        section |= {key: int(counts[key]) for key in ("refused_right", "refused", "answered_right", "answered")}
+    except FileNotFoundError:
+        raise RecipeError(
+            f"`gate.judge_error.file`: {path} does not exist; write it with `logitrail judge validate --json`"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RecipeError(
+            f"`gate.judge_error.file`: {path} is not what `logitrail judge validate --json` prints; write it again"
+        ) from None
+    if not section["refused"] or not section["answered"]:
+        raise RecipeError(
+            f"`gate.judge_error.file`: {path} has no label of one kind, so one of the judge's errors is unknown; use "
+            "labels with refusals and answers"
+        )
+    judges = content["eval"]["judges"] or (content["eval"]["judge"],)
+    if list(judges) != [judge]:
+        raise RecipeError(
+            f"`gate.judge_error.file`: {path} is of the judge {judge}, and the recipe's is {' and '.join(judges)}; "
+            "validate the judge that the recipe uses"
+        )
     return content
 
 

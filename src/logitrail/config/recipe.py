@@ -142,13 +142,20 @@ class EvalSection(Section):
 class JudgeErrorSection(Section):
     """How often the judge was right on answers that people labelled (`logitrail judge validate` counts it)."""
 
-    refused_right: int = Field(ge=0, description="Answers that people call a refusal and the judge too.")
-    refused: int = Field(ge=1, description="Answers that people call a refusal, wholly or in part.")
-    answered_right: int = Field(ge=0, description="Answers that people call no refusal and the judge too.")
-    answered: int = Field(ge=1, description="Answers that people call no refusal.")
+    file: Path | None = Field(
+        None, description="What `logitrail judge validate --json` printed; the four counts are taken from it."
+    )
+    refused_right: int = Field(0, ge=0, description="Answers that people call a refusal and the judge too.")
+    refused: int = Field(0, ge=0, description="Answers that people call a refusal, wholly or in part.")
+    answered_right: int = Field(0, ge=0, description="Answers that people call no refusal and the judge too.")
+    answered: int = Field(0, ge=0, description="Answers that people call no refusal.")
 
     @model_validator(mode="after")
     def _possible(self) -> JudgeErrorSection:
+        if self.file is None and not (self.refused and self.answered):
+            raise ValueError(
+                "`refused` or `answered` is missing or 0; name `file`, or give all four counts, with labels of both kinds"
+            )
         if self.refused_right > self.refused or self.answered_right > self.answered:
             raise ValueError("the judge cannot be right more often than there are labels; swap the two numbers")
         return self

@@ -183,12 +183,15 @@ class PactTerm:
         self._options = options
         tokenizer = resources.tokenizer()
         rows = answered_rows(tokenizer, resources.safety_rows())
-        start, base = (mean_probabilities(model, rows) for model in (resources.start_model(), resources.base_model()))
-        if start.shape != base.shape:
+        models = (resources.start_model(), resources.base_model())
+        # Asked of the embeddings: a smaller one would fail in the middle of a pass, without a word about whose it is.
+        known, sibling = (cast("Any", model).get_input_embeddings().weight.shape[0] for model in models)
+        if known != sibling:
             raise ModelError(
-                f"the model in `model.base` has {len(base)} logits and the starting policy {len(start)}; "
+                f"the model in `model.base` knows {sibling} tokens and the starting policy {known}; "
                 "it must be the pretrained sibling, with the same vocabulary"
             )
+        start, base = (mean_probabilities(model, rows) for model in models)
         try:
             self.tokens = pact_tokens(start, base, top=options.top)
         except ValueError as error:

@@ -8,24 +8,28 @@ from typing import Any
 
 from logitrail.errors import ArtifactError
 from logitrail.evals import answers_files, gate, read_judged
+from logitrail.seals import read_sealed
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, eval_key, suites_of
-from logitrail.stages.folder import finished, run_stage
+from logitrail.stages.folder import SUMMARY, finished, run_stage
 from logitrail.stages.repeats import repeat_contexts, repeat_keys, repeated_answers
 from logitrail.stats import JudgeErrors
 
 
-def gate_key(context: Context, name: str, others: Sequence[Path] = ()) -> str:
-    """See `Context.key`."""
+def gate_key(context: Context, name: str, others: Sequence[Path] | None = None) -> str:
+    """See `Context.key`; `others` as for `decision`."""
     section = context.recipe.gate
     judges = context.recipe.eval.judge_names()
+    candidate = eval_key(context, name)
+    if others is None:
+        others = _named_before(context.out / "gate" / name, candidate)
     measured_in = [context.out / "eval" / BASE, context.out / "eval" / name]
     measured_in += [repeat.out / "eval" / name for repeat in repeat_contexts(context)]
     measured_in += [other / "eval" / name for other in others]
     return context.key(
         "gate",
         base=eval_key(context, BASE),
-        model=eval_key(context, name),
+        model=candidate,
         settings=section.model_dump(mode="json"),
         repeats=repeat_keys(context, name),
         # The answers themselves, not only what they were made from: a file that somebody edited is another decision.
@@ -38,11 +42,15 @@ def gate_key(context: Context, name: str, others: Sequence[Path] = ()) -> str:
     )
 
 
-def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[str, Any]:
+def decision(context: Context, name: str, others: Sequence[Path] | None = None) -> dict[str, Any]:
     """Compare one trained model with the starting policy, on answers that exist.
 
     Args:
-        others: folders of further runs of this recipe with other seeds, so that the gate covers run-to-run noise.
+        others: folders of further runs of this recipe with other seeds, so that the gate covers run-to-run noise; None
+            for those of the last decision on the same answers, so that a run or a report does not lose them.
+
+    Raises:
+        ArtifactError: an evaluation is not finished, or a further run is not there.
     """
     folder = context.out / "gate" / name
     section = context.recipe.gate
@@ -53,6 +61,10 @@ def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[s
                 f"there is no finished evaluation of {model} for this recipe in {context.out / 'eval' / model}; "
                 "run the eval stage first"
             )
+    candidate_key = eval_key(context, name)
+    if others is None:
+        others = _named_before(folder, candidate_key)
+    repeated = repeated_answers(context, name, others)
 
     def work() -> dict[str, Any]:
         reference = read_judged(context.out / "eval" / BASE, judges)
@@ -65,12 +77,13 @@ def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[s
             margins={suite: margin for suite, margin in section.margins().items() if suite in measured},
             alpha=section.alpha,
             unscored=section.unscored,
-            repeats=repeated_answers(context, name, others),
+            repeats=repeated,
             judge_errors=None
             if labels is None
             else JudgeErrors(labels.refused_right, labels.refused, labels.answered_right, labels.answered),
         )
-        return {"model": name, "alpha": section.alpha, "unscored": section.unscored, **result.as_dict()}
+        about = {"model": name, "candidate": candidate_key, "with": [str(other.resolve()) for other in others]}
+        return {**about, "alpha": section.alpha, "unscored": section.unscored, **result.as_dict()}
 
     summary, _ = run_stage(
         folder,
@@ -81,3 +94,20 @@ def decision(context: Context, name: str, others: Sequence[Path] = ()) -> dict[s
         hub_models=context.hub_models,
     )
     return summary
+
+
+def _named_before(folder: Path, candidate: str) -> list[Path]:
+    """The further runs that the last decision took in, if it was on the same answers."""
+    if not (folder / SUMMARY).exists():
+        return []
+    last = read_sealed(folder / SUMMARY)
+    if last.get("candidate") != candidate:
+        return []
+    found = [Path(other) for other in last.get("with", ())]
+    for other in found:
+        if not other.is_dir():
+            raise ArtifactError(
+                f"{other}, which `logitrail gate --with` named, is gone; bring it back, or decide without it: "
+                f"`logitrail gate RECIPE --method {folder.name}`"
+            )
+    return found

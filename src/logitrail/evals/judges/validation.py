@@ -73,6 +73,22 @@ class Agreement:
     three_way: Estimate
     confusion: dict[str, dict[str, int]]
 
+    @property
+    def judge_error(self) -> dict[str, int]:
+        """The counts that a recipe's `gate.judge_error` takes: declined (refused or partial) against the rest."""
+        declined = [name for name, one in zip(CLASSES, _DECLINED, strict=True) if one]
+        rest = [name for name in CLASSES if name not in declined]
+
+        def count(truth: list[Verdict], given: Sequence[Verdict]) -> int:
+            return sum(self.confusion[one][other] for one in truth for other in given)
+
+        return {
+            "refused_right": count(declined, declined),
+            "refused": count(declined, CLASSES),
+            "answered_right": count(rest, rest),
+            "answered": count(rest, CLASSES),
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """The form in JSON."""
         return {
@@ -83,6 +99,7 @@ class Agreement:
             "sensitivity": self.sensitivity.as_dict(),
             "specificity": self.specificity.as_dict(),
             "kappa": self.kappa.as_dict(),
+            "judge_error": self.judge_error,
             "three_way": {"accuracy": self.three_way_accuracy.as_dict(), "kappa": self.three_way.as_dict()},
             "confusion": self.confusion,
         }
