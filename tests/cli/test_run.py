@@ -159,7 +159,7 @@ def test_init_writes_a_recipe_that_is_valid(logitrail, tmp_path, model_folder):
     recipe = load_recipe(path)
     assert recipe.model.path == str(model_folder)
     assert recipe.data.train == tmp_path / "a.jsonl"
-    assert yaml.safe_load(path.read_text())["training"]["str_weight"] == 0.1
+    assert yaml.safe_load(path.read_text())["training"]["learning_rate"] == 2e-4
 
 
 def command(*arguments):
