@@ -71,10 +71,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     except LogitrailError:
         raise  # it says what to do by itself
     except Exception as error:
-        advice = disk_trouble(error)
-        if advice is None:
+        trouble = disk_trouble(error)
+        if trouble is None:
             raise
-        raise StorageError(f"cannot write {path}: {advice}") from error
+        raise StorageError(f"cannot write {path}: {trouble}") from error
 
 
 def make_folder(path: Path) -> Path:
