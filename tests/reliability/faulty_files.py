@@ -111,7 +111,7 @@ class Boundary:
 
 @dataclass(frozen=True)
 class Fault:
-    """What shall happen at the boundary of that number."""
+    """What shall happen at the boundary of that number, or at the first behind it that can meet it."""
 
     kind: str
     at: int
@@ -417,13 +417,14 @@ class _Supervisor:
         self.boundaries.append(boundary)
         if self._sticky is not None and self._fails_too(boundary):
             return 0, self._sticky, 0
-        if self._fault is None or number != self._fault.at:
+        fault = self._fault
+        if fault is None or self.struck or number < fault.at or fault.kind not in boundary.faults():
             return 0, 0, _CONTINUE
         self.struck = boundary
         process = self._process(thread)
         self.by_child = process == self._pid
         self._start = time.monotonic()
-        kind = self._fault.kind
+        kind = fault.kind
         if kind in ("kill", "torn", "power"):
             if kind == "torn":
                 self._half(process, boundary, thread, arguments)
