@@ -157,8 +157,8 @@ class SafetyHead:
         mine = self.columns(hidden).to(own.device).float()
         if not bool(torch.isfinite(own).all()):
             raise NumericalError(
-                f"the logits of {type(self._model).__name__} are NaN or infinite on its first tokens; check its weights, or "
-                "load it in bfloat16 or float32"
+                f"the logits of {type(self._model).__name__} are NaN or infinite on its first tokens; check its weights, "
+                "or load it in bfloat16 or float32"
             )
         slack = 1e-4 if hidden.dtype in (torch.float32, torch.float64) else 3e-2
         if not torch.allclose(own, mine, rtol=slack, atol=slack * max(1.0, float(own.abs().max()))):
