@@ -1,6 +1,7 @@
 """The suites on inspect_ai itself: real tasks, our provider on a tiny model, a mock model, and logs read back."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,19 @@ def test_sampling_draws(tiny: Any, tmp_path: Path) -> None:
     log = run("attack", local(tiny), tmp_path, prompts=str(path), kinds="sample", samples=4, max_tokens=8)
     assert len({answer.response for answer in answers_of_log(log)}) > 1
     assert Row("a", "b").question == "b"
+
+
+def test_a_changed_log_is_found(prompts: Path, tmp_path: Path) -> None:
+    """inspect reads a member whatever its checksum says; one changed word there would be another verdict."""
+    log = run("refusal", mock(lambda m: "I can't help with that."), tmp_path, prompts=str(prompts), rows=2)
+    copy = tmp_path / "copy.eval"
+    with zipfile.ZipFile(log.location) as whole, zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as plain:
+        for name in whole.namelist():
+            plain.writestr(name, whole.read(name))
+    assert [answer.verdict for answer in answers_of_log(copy)] == ["refused"] * 2
+    data = copy.read_bytes()
+    assert b"refused" in data
+    copy.write_bytes(data.replace(b"refused", b"partial"))
+    assert read_eval_log(str(copy)).samples
+    with pytest.raises(ArtifactError, match=r"copy\.eval .*was changed since it was written"):
+        answers_of_log(copy)

@@ -4,8 +4,9 @@
 
 The inputs come from a mutator over valid seeds: bytes and structure, with the seal made again where there is one. With
 `--atheris` (`pip install atheris`) half of them come from that, which looks for inputs that reach new code. No input may
-raise anything but a `LogitrailError` of one line, take more than 10 seconds of a processor, or need more than 2 GiB more than the start.
-The counts go to `benchmarks/reliability/fuzzing.json`; what fails is kept in FOLDER/found, and the exit code is 1.
+raise anything but a `LogitrailError` of one line, take more than 10 seconds of a processor, or need more than 2 GiB more
+than the start. The counts go to `benchmarks/reliability/fuzzing.json`; what fails is kept in FOLDER/found, and the exit
+code is 1.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from logitrail.evals.judges.llm import parse
 from logitrail.evals.judges.validation import read_labels
 from logitrail.evals.progress import ProgressFile
 from logitrail.evals.published import _read as read_published
+from logitrail.evals.summary import summarise
 from logitrail.reference import ReferenceCache
 from logitrail.report.comparison import write_comparison
 from logitrail.report.markdown import report_markdown
@@ -83,6 +85,7 @@ def _with_sha(data: bytes) -> bytes:
         return data
 
 
+_X = hashlib.sha256(b"x").hexdigest()
 _MODEL = {"path": "some/model"}
 _EVAL = {
     "harmful": "h.jsonl",
@@ -155,11 +158,9 @@ def readers(folder: Path) -> dict[str, Reader]:
     }
     write_json(folder / "summary.json", sealed(summary))
     plain = (folder / "summary.json").read_bytes()
-    state = sealed(
-        {"format_version": 2, "run": None, "step": 2, "str_weight": 0.1, "num_tokens": 9, "files": {"a": "0" * 64}}
-    )
+    state = sealed({"format_version": 2, "run": None, "step": 2, "str_weight": 0.1, "num_tokens": 9, "files": {}})
     order = sealed(
-        {"key": "k", "kind": "cell", "data": "d", "row": "r", "model": "str", "seed": 0, "recipe_sha256": "0" * 64}
+        {"key": "k", "kind": "cell", "data": "d", "row": "r", "model": "str", "seed": 0, "recipe_sha256": _X}
     )
     chat = _lines(
         {"prompt": "turn it on", "response": "done"},
@@ -172,6 +173,10 @@ def readers(folder: Path) -> dict[str, Reader]:
     )
     partial = _lines(sealed({"version": 2, "key": "k"}), sealed({"batch": 0, "answers": [_ANSWER]}))
     answers = _lines(_ANSWER, {**_ANSWER, "suite": "utility", "id": "2", "correct": True, "reference_answer": "7"})
+    unsealed = json.dumps({**summary, "outputs": [], "files": {}}).encode()
+    (folder / "answers.jsonl").write_bytes(answers)
+    suites = summarise(read_answers(folder / "answers.jsonl"), judge="keyword").as_dict()["suites"]
+    counted = json.dumps(sealed({**summary, "suites": suites})).encode()
     compared = _compared()
     run = json.dumps(sealed({**report_fixture.summary(), "stage": "run"})).encode()
     shown = b"".join(json.dumps(row).encode() + b"\n" for row in report_fixture.answers("str", 3))
@@ -205,8 +210,8 @@ def readers(folder: Path) -> dict[str, Reader]:
         "answers": Reader("answers.jsonl", [answers], lambda at: read_answers(at / "answers.jsonl"), as_jsonl),
         "stopped evaluation": Reader("p.partial", [partial], _partial, as_jsonl),
         "summary": Reader("summary.json", [plain], lambda at: finished(at, "k"), as_json, with_seal),
-        "sealing": Reader("summary.json", [plain], lambda at: seal(at / "summary.json"), as_json),
-        "sealing answers": Reader("answers.jsonl", [answers], lambda at: _seal_answers(at, plain), as_jsonl),
+        "sealing": Reader("summary.json", [plain, unsealed], lambda at: seal(at / "summary.json"), as_json),
+        "sealing answers": Reader("answers.jsonl", [answers], lambda at: _seal_answers(at, counted), as_jsonl),
         "cache manifest": Reader("manifest.json", [manifest], lambda at: _cache(at, shards), as_json, _with_sha),
         "cache rows": Reader("rows.safetensors", [shards["rows.safetensors"]], lambda at: _cache(at, shards, manifest), as_bytes),
         "cache shard": Reader("columns-00000.safetensors", [shards["columns-00000.safetensors"]],

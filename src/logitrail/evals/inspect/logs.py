@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,17 @@ def answers_of_log(log: EvalLog | Path | str) -> list[JudgedAnswer]:
     A sample that failed (a provider's error, a limit) or has no score is not scored, with the reason. With several epochs
     the id says which, and the answers to one prompt are one cluster.
 
+    A `.eval` file carries checksums, which inspect's reader does not look at and this one does; a `.json` log has none, so
+    keep logs as `.eval`.
+
     Raises:
-        ArtifactError: the log cannot be read, is of another task, or holds no samples.
+        ArtifactError: the log cannot be read, was changed since it was written, is of another task, or holds no samples.
     """
     if isinstance(log, str | Path):
         from inspect_ai.log import read_eval_log
 
         try:
+            _require_whole(str(log))
             log = read_eval_log(str(log))
         except Exception as error:  # whatever a reader of foreign files raises becomes one line
             text = " ".join(str(error).split())[:200]
@@ -42,6 +47,17 @@ def answers_of_log(log: EvalLog | Path | str) -> list[JudgedAnswer]:
     order = {name: place for place, name in enumerate(log.eval.dataset.sample_ids or [])}
     samples = sorted(log.samples, key=lambda sample: (sample.epoch, order.get(sample.id, len(order))))
     return [_answer(sample, log.eval.task, several=epochs > 1) for sample in samples]
+
+
+def _require_whole(location: str) -> None:
+    """Check every member of a local `.eval` file, which is a zip archive, against its checksum."""
+    path = Path(location.removeprefix("file://"))
+    if path.suffix != ".eval" or not path.exists():
+        return
+    with zipfile.ZipFile(path) as archive:  # inspect_ai, imported by now, teaches it zstd
+        broken = archive.testzip()
+    if broken is not None:
+        raise ValueError(f"its member {broken} was changed since it was written")
 
 
 def _answer(sample: EvalSample, task: str, *, several: bool) -> JudgedAnswer:
