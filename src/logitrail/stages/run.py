@@ -13,8 +13,7 @@ from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, model_names, suites_of
 from logitrail.stages.folder import SUMMARY, only_writer, versions
 from logitrail.stages.gate import decision
-from logitrail.stages.probabilities import FOLDER as PROBABILITIES
-from logitrail.stages.probabilities import evaluation_and_probabilities
+from logitrail.stages.probabilities import evaluation_and_probabilities, measured_probabilities
 from logitrail.stages.repeats import repeat_contexts, train_repeats
 from logitrail.stages.tokens import tokens
 from logitrail.stages.train import cache, method_config, train, uses_cache
@@ -85,7 +84,7 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
             ),
             "not_scored": {suite: of["not_scored"] for suite, of in found[f"eval_{name}"]["suites"].items()},
             "by_category": found[f"eval_{name}"]["suites"].get("refusal", {}).get("by_category", {}),
-            "token_probabilities": _probabilities(out, name, found["tokens"]["hash"]),
+            "token_probabilities": measured_probabilities(context, name),
             "train": None if name == BASE else _training(found[f"train_{name}"]),
         }
         for name in model_names(recipe)
@@ -117,13 +116,6 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
     }
     write_json(out / SUMMARY, summary)
     return summary
-
-
-def _probabilities(out: Path, name: str, tokens: str) -> dict[str, Any] | None:
-    """By suite; None where they were not measured with these tokens."""
-    path = out / PROBABILITIES / name / SUMMARY
-    found = read_json(path) if path.exists() else {}
-    return found["suites"] if found.get("tokens", {}).get("hash") == tokens else None
 
 
 def _training(summary: dict[str, Any]) -> dict[str, Any]:
