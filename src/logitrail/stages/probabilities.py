@@ -46,17 +46,8 @@ def probabilities(context: Context, name: str, loaded: LoadedModel | None = None
     Args:
         loaded: that model where somebody has it in memory already.
     """
-    section = context.recipe.eval
     if context.recipe.tokens.control == "vocabulary":
         return None
-    key = context.key(
-        FOLDER,
-        model=model_key(context, name),
-        tokens=tokens_key(context),
-        system=system_of(context, name),
-        files=[context.file_hash(path) for path in (section.harmful, section.harmless)],
-        limit=section.limit,
-    )
 
     def work() -> dict[str, Any]:
         suites = suites_of(context.recipe)
@@ -64,8 +55,26 @@ def probabilities(context: Context, name: str, loaded: LoadedModel | None = None
             context, name, loaded or load_named(context, name), {key: suites.get(key, []) for key in SUITES}
         )
 
-    summary, _ = run_stage(context.out / FOLDER / name, FOLDER, key, work, seeds=context.seeds)
+    summary, _ = run_stage(context.out / FOLDER / name, FOLDER, _key(context, name), work, seeds=context.seeds)
     return summary
+
+
+def measured_probabilities(context: Context, name: str) -> dict[str, Any] | None:
+    """By suite; None where they were not measured for this recipe."""
+    found = finished(context.out / FOLDER / name, _key(context, name))
+    return None if found is None else dict(found["suites"])
+
+
+def _key(context: Context, name: str) -> str:
+    section = context.recipe.eval
+    return context.key(
+        FOLDER,
+        model=model_key(context, name),
+        tokens=tokens_key(context),
+        system=system_of(context, name),
+        files=[context.file_hash(path) for path in (section.harmful, section.harmless)],
+        limit=section.limit,
+    )
 
 
 def measured(context: Context, name: str, loaded: LoadedModel, suites: dict[str, list[Row]]) -> dict[str, Any]:

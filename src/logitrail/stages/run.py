@@ -9,13 +9,12 @@ from typing import Any
 from logitrail.artifacts import write_yaml
 from logitrail.errors import ArtifactError
 from logitrail.evals import judge
-from logitrail.seals import EDITED, read_checked, read_sealed, write_sealed
+from logitrail.seals import EDITED, read_sealed, write_sealed
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, eval_key, model_names, suites_of
 from logitrail.stages.folder import SUMMARY, finished, only_writer, versions
 from logitrail.stages.gate import decision, gate_key
-from logitrail.stages.probabilities import FOLDER as PROBABILITIES
-from logitrail.stages.probabilities import evaluation_and_probabilities
+from logitrail.stages.probabilities import evaluation_and_probabilities, measured_probabilities
 from logitrail.stages.repeats import repeat_contexts, train_repeats
 from logitrail.stages.tokens import tokens, tokens_key
 from logitrail.stages.train import cache, cache_key, method_config, train, train_key, uses_cache
@@ -93,7 +92,7 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
             ),
             "not_scored": {suite: of["not_scored"] for suite, of in found[f"eval_{name}"]["suites"].items()},
             "by_category": found[f"eval_{name}"]["suites"].get("refusal", {}).get("by_category", {}),
-            "token_probabilities": _probabilities(out, name, found["tokens"]["hash"]),
+            "token_probabilities": measured_probabilities(context, name),
             "train": None if name == BASE else _training(found[f"train_{name}"]),
         }
         for name in model_names(recipe)
@@ -141,13 +140,6 @@ def _finished(folder: Path, key: str) -> dict[str, Any]:
 def _edited(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """What people changed and sealed again, stage by stage."""
     return [{"stage": name, **edit} for name, summary in found.items() for edit in summary.get(EDITED, [])]
-
-
-def _probabilities(out: Path, name: str, tokens: str) -> dict[str, Any] | None:
-    """By suite; None where they were not measured with these tokens."""
-    folder = out / PROBABILITIES / name
-    found = read_checked(folder) if (folder / SUMMARY).exists() else {}
-    return found["suites"] if found.get("tokens", {}).get("hash") == tokens else None
 
 
 def _training(summary: dict[str, Any]) -> dict[str, Any]:
