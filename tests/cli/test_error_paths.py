@@ -105,7 +105,8 @@ def test_every_error_path(project, logitrail, raised, tmp_path_factory):
         folder = tmp_path_factory.mktemp("case")
         for file, data in start.items():
             (folder / file).write_bytes(data)
-        arguments = case.arguments(World(folder, json.loads(json.dumps(content)), project.folder))
+        world = World(folder, json.loads(json.dumps(content)), project.folder)  # what it holds, it holds until the next
+        arguments = case.arguments(world)
         before = files(folder)
         result = logitrail(*arguments)
         found = faults(case, result, folder, files(folder) - before)
