@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 
 import nbformat
@@ -29,5 +30,5 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert " plain: " in said
     assert "   STR: " in said
     (drift,) = [out.data["text/plain"] for out in outputs if "'held'" in str(out.get("data", {}).get("text/plain"))]
-    values = eval(drift)
+    values = ast.literal_eval(drift)
     assert 0 < values["held"] < values["plain"]

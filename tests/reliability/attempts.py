@@ -125,10 +125,8 @@ class Place:
         gc.unfreeze()
         for name in (self._scratch / "modules").read_text(encoding="utf-8").split():
             if name.partition(".")[0] in _PACKAGES and name not in sys.modules:
-                try:
+                with contextlib.suppress(Exception):  # what is missing here is missing there too
                     importlib.import_module(name)
-                except Exception:
-                    continue
         gc.collect()
         gc.freeze()  # a fork's collector then leaves these pages alone, so that they stay shared
 

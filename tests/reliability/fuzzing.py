@@ -147,7 +147,7 @@ def _guide(name: str, count: int, work: Path, seed: int) -> None:
 
     with atheris.instrument_imports(include=["logitrail"]):
         from tests.reliability.readers import readers
-    place = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    place = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))  # noqa: S108 (memory: thousands of small files)
     reader = readers(place / "seeds")[name]
     corpus = work / "corpus" / name.replace(" ", "-").replace("'", "")
     corpus.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def main() -> int:
     from logitrail.stages.folder import versions
     from tests.reliability.readers import readers
 
-    place = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    place = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))  # noqa: S108 (memory: thousands of small files)
     every = readers(place / "seeds")
     names = [given.only] if given.only else list(every)
     each = -(-given.inputs // len(names))

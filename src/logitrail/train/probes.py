@@ -106,8 +106,8 @@ class Probes:
         if bool(bad.any()):
             prompt = bisect_right(self._ends, int(bad.nonzero()[0])) + 1
             raise NumericalError(
-                f"the reference's logits at probe prompt {prompt} are NaN or infinite; check the model's weights, and load it "
-                "in bfloat16 or float32"
+                f"the reference's logits at probe prompt {prompt} are NaN or infinite; check the model's weights, and load "
+                "it in bfloat16 or float32"
             )
 
     def _measure(self, model: nn.Module, rows: Sequence[int], head: SafetyHead) -> ReferenceColumns:
