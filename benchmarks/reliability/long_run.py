@@ -366,6 +366,11 @@ def cache(reads: int) -> None:
 # Page --------------------------------------------------------------------------------------------------------------------
 
 
+def _signed(value: float) -> str:
+    rounded = round(value, 3) + 0.0  # no minus zero
+    return f"{rounded:+.3f}" if rounded else "0"
+
+
 def section(results: dict[str, Any]) -> Iterator[str]:
     """The page's section, a paragraph at a time."""
     yield HEADING
@@ -392,8 +397,8 @@ def section(results: dict[str, Any]) -> Iterator[str]:
                 "| what | change a 1,000 steps | Theil and Sen's | first | last | most |",
                 "|---|---|---|---|---|---|",
                 *(
-                    f"| {name} | {of['per_1000_steps']:+.3f} ({of['low']:+.3f} to {of['high']:+.3f}) | "
-                    f"{of['theil_sen']:+.3f} | {of['first']:.1f} | {of['last']:.1f} | {of['most']:.1f} |"
+                    f"| {name} | {_signed(of['per_1000_steps'])} ({_signed(of['low'])} to {_signed(of['high'])}) | "
+                    f"{_signed(of['theil_sen'])} | {of['first']:.1f} | {of['last']:.1f} | {of['most']:.1f} |"
                     for key, name in names.items()
                     if key in run
                     for of in [run[key]]

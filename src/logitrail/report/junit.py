@@ -103,4 +103,4 @@ def _figures(of: Mapping[str, Any]) -> str:
 
 def _clean(text: str) -> str:
     """Without the characters that XML cannot hold, and with the hidden ones shown."""
-    return _NOT_IN_XML.sub("?", visible(text))
+    return visible(_NOT_IN_XML.sub("?", text))
