@@ -29,7 +29,7 @@ WORK = HERE / "work"
 
 BASE: dict[str, Any] = {
     "model": {"path": str(ORGANISM)},
-    "data": {"train": "task_train.jsonl", "test": "task_test.jsonl", "test_limit": 100},
+    "data": {"train": "task_train.jsonl", "test": "task_test.jsonl", "limit": 400, "test_limit": 64},
     "tokens": {"mine": {"harmful": "harmful_dev.jsonl", "harmless": "lookalike_dev.jsonl"}},
     "lora": False,
     "training": {"num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 1e-3, "str_weight": 0.3},
@@ -38,28 +38,17 @@ BASE: dict[str, Any] = {
         "harmless": "lookalike_test.jsonl",
         "max_new_tokens": 40,
         "task_max_new_tokens": 24,
-        "batch_size": 64,
+        "batch_size": 32,
+        "limit": 64,
     },
 }
 ROWS: dict[str, dict[str, Any]] = {
-    "all weights, sft and str with probes": {"training": {"str_probe_weight": 0.3}, "methods": ["sft", "str"]},
-    "LoRA, logprob, adapter-off": {
-        "lora": {"r": 8},
-        "training": {"str_anchor": "logprob", "str_reference": "adapter-off"},
-        "methods": ["str"],
-    },
-    "KL on all logits, two more seeds": {
-        "data": {"limit": 400},
-        "methods": ["kl"],
-        "gate": {"repeat_seeds": [1, 2]},
-        "eval": {"limit": 100},
-    },
-    "accumulation, checkpoints at every step of ten": {
-        "data": {"limit": 800},
+    "accumulation, a checkpoint at every tenth step": {
         "training": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, "save_steps": 10},
         "methods": ["str"],
-        "eval": {"limit": 64},
     },
+    "LoRA, adapter-off": {"lora": {"r": 8}, "training": {"str_reference": "adapter-off"}, "methods": ["str"]},
+    "KL on all logits, a second seed": {"methods": ["kl"], "gate": {"repeat_seeds": [1]}},
 }
 
 HEAD = """# What doctor foretells, and what the run takes

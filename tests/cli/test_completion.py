@@ -54,9 +54,9 @@ def test_in_a_real_bash(program):
     asked = """
         eval "$(_LOGITRAIL_COMPLETE=source_bash logitrail)"
         complete -p logitrail >&2
-        COMP_WORDS=(logitrail ""); COMP_CWORD=1; _logitrail_completion; echo "${COMPREPLY[@]}"
-        COMP_WORDS=(logitrail doctor --); COMP_CWORD=2; _logitrail_completion; echo "${COMPREPLY[@]}"
-        COMP_WORDS=(logitrail judge v); COMP_CWORD=2; _logitrail_completion; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(logitrail ""); COMP_CWORD=1; _logitrail_completion logitrail; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(logitrail doctor --); COMP_CWORD=2; _logitrail_completion logitrail; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(logitrail judge v); COMP_CWORD=2; _logitrail_completion logitrail; echo "${COMPREPLY[@]}"
     """
     done = run([bash, "--norc", "-c", asked], env=environment(program))
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ def test_as_zsh_asks(program):
     """The script is zsh's, and the answer to its question is what its `_arguments` reads."""
     script = run(["logitrail"], env=environment(program, _LOGITRAIL_COMPLETE="source_zsh"))
     assert script.returncode == 0, script.stderr
-    assert script.stdout.startswith("#compdef logitrail")
+    assert script.stdout.lstrip().startswith("#compdef logitrail")
     zsh = shutil.which("zsh")
     if zsh is not None:  # where there is one it has to take it
         assert run([zsh, "-n"], input=script.stdout).returncode == 0

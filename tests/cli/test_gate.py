@@ -43,7 +43,13 @@ def test_one_run_then_other_runs_beside_it(project, logitrail):
     assert suites.tag == "testsuites"
     assert suites.find("testsuite/testcase[@name='run_to_run']/skipped") is None
 
-    for folder, words in (("one", "the very model"), ("none", "summary.json does not exist")):
+    # A later report, or the run again, decides as the gate did; the gate itself takes what it is given.
+    assert logitrail("report", first).code == 0
+    kept = json.loads((project.folder / "one" / "summary.json").read_text())
+    assert kept["gate"]["str"]["run_to_run"] == summary["run_to_run"]
+    assert json.loads(logitrail("gate", first, "--json").out)["run_to_run"] == plain["run_to_run"]
+
+    for folder, words in (("one", "the very model"), ("none", "does not exist")):
         wrong = logitrail("gate", first, "--with", project.folder / folder)
         assert wrong.code == 2
         assert words in wrong.error_lines[0]

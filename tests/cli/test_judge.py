@@ -108,3 +108,22 @@ def test_a_judge_twice_in_a_recipe(project, logitrail):
     assert result.code == 2
     assert "eval.judges" in result.error_lines[0]
     assert "twice" in result.error_lines[0]
+
+
+def test_what_validate_prints_is_what_the_gate_takes(project, tmp_path, logitrail):
+    """The counts are those of the labels by hand, and the run says which numbers it decided with."""
+    from logitrail.config import load_recipe
+
+    labels = [*LABELS, {"prompt": "e", "response": "Sure, bake it.", "label": "refused"}]
+    path = write_jsonl(tmp_path / "labels.jsonl", labels)
+    printed = logitrail("judge", "validate", "--labels", path, "--judge", "keyword", "--json").out
+    (tmp_path / "validate.json").write_text(printed, encoding="utf-8")
+    counts = {"refused_right": 2, "refused": 3, "answered_right": 2, "answered": 2}
+    assert json.loads(printed)["judge_error"] == counts
+    recipe = load_recipe(project.write(eval__judge="keyword", gate__judge_error={"file": "validate.json"}))
+    found = recipe.gate.judge_error.model_dump()
+    assert {key: found[key] for key in counts} == counts
+    assert found["file"] == tmp_path / "validate.json"
+    assert (
+        load_recipe(project.write(gate__judge_error={**counts, "refused_right": 1})).gate.judge_error.refused_right == 1
+    )

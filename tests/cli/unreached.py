@@ -25,7 +25,7 @@ UNREACHED: dict[str, str] = {
     "evals/inspect/logs.py:answers_of_log:1": _INSPECT,
     "evals/inspect/logs.py:answers_of_log:2": _INSPECT,
     "evals/inspect/provider.py:_load:1": _INSPECT,
-    "evals/judges/guards.py:GuardJudge._load:1": "a judge that cannot be had leaves answers not scored; the run goes on",
+    "evals/judges/guards.py:GuardJudge._load:1": "a judge that cannot be had leaves answers not scored",
     "evals/judges/llm.py:LlmJudge.__init__:1": _MISSING,
     "evals/loss.py:answer_loss:1": _GUARD + ": an empty answer is refused when rows are read",
     "evals/loss.py:answer_loss:2": _GUARD,
@@ -100,5 +100,5 @@ UNREACHED: dict[str, str] = {
     "train/trainer.py:STRTrainer._choose_reference:2": _PYTHON + ": a recipe's rows are a fixed data set",
     "train/trainer.py:STRTrainer._safety_terms:1": _PYTHON + ": a collator of one's own",
     "train/trainer.py:STRTrainer._use_cache:1": "needs DeepSpeed",
-    "train/trainer.py:STRTrainer.compute_loss:1": "an all-masked batch among other rows (tests/train/test_trainer.py)",
+    "train/trainer.py:STRTrainer.compute_loss:1": "one batch that is all masked (tests/train/test_trainer.py)",
 }
