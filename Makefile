@@ -42,8 +42,8 @@ bench-step: $(VENV)/.ready   ## cost of a training step, side by side: about 25 
 lock: $(VENV)/.ready-release ## requirements/ci.lock anew: versions and hashes of what tests and linters need
 	UV=$(BIN)/uv sh tools/lock.sh
 
-audit: $(VENV)/.ready-release ## known faults of what is installed here; needs the network
-	$(BIN)/pip-audit --local --skip-editable --desc off
+audit: $(VENV)/.ready-release ## known faults of what the lock names; red where the database cannot be reached
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --desc off -r requirements/ci.lock -r requirements/torch.txt
 
 sbom: $(VENV)/.ready-release ## what is installed here as a CycloneDX bill of materials, into dist/
 	mkdir -p dist
