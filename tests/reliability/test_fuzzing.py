@@ -12,16 +12,19 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from logitrail.artifacts import sha256_of_json
 from logitrail.config import load_matrix, load_recipe
 from logitrail.config.chain import load_chain
 from logitrail.errors import LogitrailError, RecipeError
 from logitrail.evals import read_answers
 from logitrail.evals.published import _read as read_published
+from logitrail.reference import ReferenceCache
 from logitrail.report.comparison import write_comparison
 from logitrail.seals import sealed
 from logitrail.stages.folder import finished
 from logitrail.stages.train import last_whole_checkpoint
 from logitrail.train.checkpoints import read_state
+from tests.reference.making import build, rows
 from tests.reliability.fuzzing import Outcome, attempt, made
 from tests.reliability.readers import readers
 
@@ -166,6 +169,26 @@ def test_a_sealed_summary_of_another_form_is_refused(tmp_path, content):
     (tmp_path / "summary.json").write_text(json.dumps(whole))
     with pytest.raises(LogitrailError, match="not as any stage writes them"):
         finished(tmp_path, "k")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(shards=[]),
+        lambda m: m["shards"][0].update(first_position=1),
+        lambda m: m.update(positions=m["positions"] + 1),
+        lambda m: m["shards"].append(m["shards"][0]),
+    ],
+)
+def test_a_manifest_whose_shards_do_not_join_is_refused(tmp_path, change):
+    build(tmp_path, rows([3, 1, 2]))
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["sha256"]
+    change(manifest)
+    path.write_text(json.dumps({**manifest, "sha256": sha256_of_json(manifest)}))
+    with pytest.raises(LogitrailError, match="do not join"):
+        ReferenceCache(tmp_path)
 
 
 def test_other_sealed_files_of_another_form_are_refused(tmp_path):

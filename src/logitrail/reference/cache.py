@@ -161,6 +161,12 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{path} cannot be used: {place}: {first['msg'].lower()}; delete that folder and build the cache again"
         ) from None
+    ends = np.cumsum([0, *(shard["positions"] for shard in manifest["shards"])]).tolist()
+    if [*(shard["first_position"] for shard in manifest["shards"]), manifest["positions"]] != ends:
+        raise ArtifactError(
+            f"{path} names shards that do not join to {manifest['positions']} positions; delete that folder and build the "
+            "cache again"
+        )
     if manifest["block_bytes"] != BLOCK_BYTES:
         raise ArtifactError(f"{path} names blocks of {manifest['block_bytes']} bytes; this library's are {BLOCK_BYTES}")
     return dict(manifest)
@@ -231,7 +237,12 @@ class ReferenceCache:
                 continue
             number = bisect_right(self._firsts, start) - 1
             first = self._firsts[number]
-            target[place : place + end - start] = self._shard(number).rows(start - first, end - first)
+            values = self._shard(number).rows(start - first, end - first)
+            if len(values) != end - start:
+                raise ArtifactError(
+                    f"the positions of a row in {self._spans.path} do not lie in one shard; build the cache again"
+                )
+            target[place : place + end - start] = values
             place += end - start
         return result
 

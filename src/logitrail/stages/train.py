@@ -168,6 +168,7 @@ def build_trainer(
         processing_class=loaded.tokenizer,
         peft_config=lora,
     )
+    trainer.run_key = train_key(context, name)
     # transformers prints every log entry to standard output, which is for results; the log goes to log.jsonl.
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -343,7 +344,6 @@ def train(context: Context, name: str) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         with context.progress.meter(f"training {name}", None) as meter:
             trainer = build_trainer(context, name)
-            trainer.run_key = train_key(context, name)
             trainer.add_callback(_Steps(meter))
             cost = StepCost()
             trainer.add_callback(cost)
