@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from logitrail.artifacts import sha256_of_file
+from logitrail.seals import FILES, SEAL, sealed
 from tests.cli.conftest import put, write_jsonl
 from tests.tiny import save_tiny, tiny_llama, tiny_tokenizer
 
@@ -78,6 +80,7 @@ class World:
             path.write_text(json.dumps(change(json.loads(path.read_text()))), encoding="utf-8")
         else:
             path.write_bytes(change if isinstance(change, bytes) else change.encode())
+        seal_again(path)
 
     def matrix(self, **changes: Any) -> Path:
         recipe = json.loads(json.dumps(self.content))
@@ -105,6 +108,19 @@ class World:
         tiny_llama(tokenizer, **settings).save_pretrained(self.folder / name)
         tokenizer.save_pretrained(self.folder / name)
         return self.folder / name
+
+
+def seal_again(path: Path) -> None:
+    """Make every seal over a changed file fit again, so that what lies behind the seals is reached."""
+    for place in (path, *(parent / "summary.json" for parent in path.parents[:3])):
+        try:
+            content = json.loads(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict) and SEAL in content:
+            if place != path and (name := path.relative_to(place.parent).as_posix()) in content.get(FILES, {}):
+                content[FILES][name] = sha256_of_file(path)
+            place.write_text(json.dumps(sealed(content)), encoding="utf-8")
 
 
 @dataclass
@@ -155,6 +171,7 @@ def answers(words: tuple[str, ...], change: Callable[[bytes], bytes], name: str 
         path = world.done()
         file = world.folder / "out" / "eval" / name / "answers.jsonl"
         file.write_bytes(change(file.read_bytes()))
+        seal_again(file)
         return "gate", path
 
     return Case(arguments, words)
@@ -189,6 +206,7 @@ def edited(name: str, change: Callable[[Any], Any]) -> Callable[[World, Path], N
         file = other / name
         read = yaml.safe_load if file.suffix == ".yaml" else json.loads
         file.write_text(json.dumps(change(read(file.read_text()))), encoding="utf-8")
+        seal_again(file)
 
     return make
 
@@ -607,14 +625,14 @@ CASES: dict[str, Case] = {
         ("build the cache again",),
     ),
     "a folder of somebody else": file_case(("no logitrail stage put there",), "out/tokens/mine.txt", "mine"),
-    "summary that is none": damaged(("is not a summary of a stage",), "tokens/summary.json", "[]", command="run"),
+    "summary that is none": damaged(("is not what logitrail writes",), "tokens/summary.json", "[]", command="run"),
     "summary of a newer version": damaged(
-        ("update logitrail",), "tokens/summary.json", lambda v: {**v, "schema_version": 99}, command="run"
+        ("a newer one wrote it",), "tokens/summary.json", lambda v: {**v, "schema_version": 99}, command="run"
     ),
     "summary that is no JSON": damaged(("is damaged",), "tokens/summary.json", "{", command="run"),
     "summary that is gone": Case(
         lambda w: (path := w.done(), (w.folder / "out/train/sft/summary.json").unlink(), ("report", path))[2],
-        ("does not exist", "run the stage"),
+        ("is missing", "`logitrail run` makes it again"),
     ),
     "an answer that lacks a key": answers(("an answer lacks verdict",), first_line(without("verdict"))),
     "an answer with a foreign verdict": answers(("none of refused",), first_line(lambda v: {**v, "verdict": "maybe"})),
@@ -630,26 +648,27 @@ CASES: dict[str, Case] = {
         lambda w: ("gate", w.done(gate__repeat_seeds=[7])), ("`logitrail run` trains and measures it",)
     ),
     "with a folder that is none": Case(
-        lambda w: ("gate", w.done(), "--with", w.folder / "nowhere"), ("recipe.yaml does not exist",)
+        lambda w: ("gate", w.done(), "--with", w.folder / "nowhere"), ("summary.json does not exist",)
     ),
     "with the same model": other_run(("is the very model",), lambda w, other: None),
     "with another start": other_run(
         ("started from another model",), edited("eval/base/summary.json", lambda v: {**v, "weights": "x"})
     ),
     "with other settings": other_run(
-        ("was trained with another `training`",), edited("recipe.yaml", lambda v: _set(v, "training__max_steps", 99))
+        ("was trained with another `training`",),
+        edited("summary.json", lambda v: _set(v, "settings__training__max_steps", 99)),
     ),
     "with other tokens": other_run(
         ("other safety tokens",), edited("tokens/summary.json", lambda v: {**v, "hash": "x"})
     ),
     "with an evaluation that is none": other_run(
-        ("no summary of an evaluation",), edited("eval/base/summary.json", lambda v: {"a": 1})
+        ("no summary of an evaluation",), edited("eval/base/summary.json", without("weights"))
     ),
     "with an unfinished run": other_run(
         ("holds no finished evaluation",), lambda w, other: (other / "eval/base/summary.json").unlink()
     ),
-    "with a recipe that is no YAML": other_run(
-        ("cannot read",), lambda w, other: (other / "recipe.yaml").write_text("a: [", encoding="utf-8")
+    "with a summary that is no JSON": other_run(
+        ("is damaged",), lambda w, other: (other / "summary.json").write_text("{", encoding="utf-8")
     ),
     # doctor
     "doctor": Case(
