@@ -185,4 +185,6 @@ UNREACHED: dict[str, str] = {
     "train/trainer.py:STRTrainer._drift:1": _NUMBERS,
     "train/trainer.py:STRTrainer._get_grad_norm:1": _NUMBERS,
     "train/trainer.py:STRTrainer._require_finite_weights:1": _NUMBERS,
+    "reference/cache.py:ReferenceCache.rows_of:1": _DAMAGE,
+    "reference/cache.py:_manifest:6": _DAMAGE,
 }
