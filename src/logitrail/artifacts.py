@@ -184,7 +184,8 @@ def read_json(path: Path) -> Any:
         ArtifactError: the file is missing, unreadable, or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return _whole_text(text, json.loads(text))
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist; run the stage that writes it first") from None
     except OSError as error:

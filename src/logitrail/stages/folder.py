@@ -80,10 +80,18 @@ def finished(folder: Path, key: str, *, without: str | None = None) -> dict[str,
         ArtifactError: the summary or a file that it names is damaged, of another version or of another run.
     """
     summary = read_if_of(folder / SUMMARY, key)
-    if summary is None or not all((folder / name).exists() for name in summary.get("outputs", [])):
+    if summary is None or not all(is_there(folder / name) for name in summary.get("outputs", [])):
         return None
     require_files(folder, summary, without=without)
     return summary
+
+
+def is_there(path: Path) -> bool:
+    """Whether it exists; a name longer than any file's, in a summary that somebody else wrote, does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _begun_with(marker: Path) -> str | None:

@@ -18,7 +18,7 @@ from logitrail.errors import ArtifactError
 from logitrail.evals import read_answers
 from logitrail.evals.summary import summarise
 from logitrail.seals import EDITED, FILES, SEAL, digests, fits, read_sealed, require_files, write_sealed
-from logitrail.stages.folder import SUMMARY
+from logitrail.stages.folder import SUMMARY, is_there
 from logitrail.tokens import artifact
 from logitrail.types import SCHEMA_VERSION
 
@@ -105,19 +105,21 @@ def _summary(path: Path, content: Any) -> Sealed:
             f"{path} has schema_version {content['schema_version']}, and this logitrail writes {SCHEMA_VERSION}; seal it "
             "with the logitrail that wrote it"
         )
-    if not isinstance(content.get(FILES, {}), dict) or not isinstance(content.get("outputs", []), list):
+    outputs = content.get("outputs", [])
+    named = isinstance(outputs, list) and all(isinstance(name, str) for name in outputs)
+    if not isinstance(content.get(FILES, {}), dict) or not named:
         raise ArtifactError(
-            f"{path}: `outputs` must be a list and `{FILES}` a mapping, as the stage wrote them; mend that"
+            f"{path}: `outputs` must be a list of names and `{FILES}` a mapping, as the stage wrote them; mend that"
         )
     folder = path.parent
     if SEAL in content and fits(content):
         require_files(folder, content)
         return Sealed(path, "summary", False)
     if FILES not in content:
-        missing = [name for name in content.get("outputs", []) if not (folder / name).exists()]
+        missing = [name for name in outputs if not is_there(folder / name)]
         if missing:
             raise ArtifactError(f"{folder / missing[0]} is missing, which {path} names; run that stage again")
-        content = {**content, FILES: digests(folder, content.get("outputs", []))}
+        content = {**content, FILES: digests(folder, outputs)}
     require_files(folder, content)
     write_sealed(path, _edit(content, path.name, content.get(SEAL)))
     return Sealed(path, "summary", True, ("its files were taken in as they are",))
