@@ -83,5 +83,5 @@ def test_a_top_k_beyond_what_there_is_uses_what_there_is(project, logitrail):
 
 def test_doctor_names_the_control(project, logitrail):
     found = json.loads(logitrail("doctor", project.write(tokens={"top_k": 4, "control": "random"}), "--json").out)
-    text = {finding["subject"]: finding["text"] for finding in found}["safety tokens"]
+    text = {finding["subject"]: finding["text"] for finding in found["findings"]}["safety tokens"]
     assert "replaced by 4 tokens (control: random)" in text

@@ -65,7 +65,7 @@ def test_a_recipe_that_cannot_work(project, logitrail, case):
         ("", ("is empty", "logitrail init")),
         ("- a\n- b\n", ("a list", "mapping")),
         ("model: [unclosed\n", ("not valid YAML", "line")),
-        ("a: &x [*x]\n", ("unknown key",)),
+        ("a: &x [*x]\n", ("aliases", "holds itself")),
         ("\tmodel: x\n", ("not valid YAML",)),
     ],
 )

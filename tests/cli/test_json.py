@@ -78,6 +78,7 @@ def test_every_command(project, logitrail, monkeypatch):
         ("drift",): (model, "--probes", probes, "--reference", model),
         ("compare",): (matrix(project, folder), "--plan"),
         ("chain",): (chain(project, folder),),
+        ("seal",): (folder / "out/tokens/summary.json",),
     }
     assert set(table) == set(commands(typer.main.get_command(app)))
     for words, arguments in table.items():

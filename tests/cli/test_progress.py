@@ -97,7 +97,7 @@ def test_every_piece_of_a_run_says_how_much_there_is_and_reaches_it(project):
     run(Context(load_recipe(recipe), seen))
     assert set(seen.pieces) == {
         "mining the model's own refusals", "reference cache", "training str", "held-out loss of str", "evaluating base",
-        "evaluating str", "held-out loss", "report",
+        "evaluating str", "held-out loss", "report", "first words of base", "first words of str",
     }  # fmt: skip
     for label, piece in seen.pieces.items():
         if label != "report":  # one step, of seconds

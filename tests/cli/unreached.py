@@ -65,7 +65,6 @@ UNREACHED: dict[str, str] = {
     "reference/cache.py:CacheIdentity.require:1": _GUARD
     + ": a stage of another key is removed first (tests/reference/test_cache.py)",
     "reference/cache.py:Cached.columns:1": _PYTHON + ": a collator of one's own",
-    "reference/cache.py:ReferenceCache.__init__:2": "another version's cache (tests/reference/test_cache.py)",
     "reference/cache.py:ReferenceCache.verify:1": "`verify` is for Python (tests/reference/test_cache.py)",
     "reference/cache.py:ReferenceCache.verify:2": "`verify` is for Python (tests/reference/test_cache.py)",
     "report/comparison.py:write_comparison:1": _GUARD + ": `compare` has just written it",
