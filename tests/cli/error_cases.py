@@ -624,6 +624,19 @@ CASES: dict[str, Case] = {
         lambda w: (w.untrained(), w.emptied("cache/columns-00000.safetensors"), ("train", w.folder / "recipe.yaml"))[2],
         ("build the cache again",),
     ),
+    # report, seal
+    "report: unknown format": Case(lambda w: ("report", w.done(), "--format", "pdf"), ("unknown --format",)),
+    "report: answers in Markdown": Case(
+        lambda w: ("report", w.done(), "--format", "md", "--answers"), ("HTML report, not in md",)
+    ),
+    "report: two on standard output": Case(
+        lambda w: ("report", w.done(), "--format", "md", "--json"), ("both want standard output",)
+    ),
+    "seal: what is not there": Case(lambda w: ("seal", w.folder / "none.json"), ("does not exist",)),
+    "seal: a text": Case(lambda w: ("seal", w.file("a.txt", "a")), ("nothing that can be sealed",)),
+    "seal: somebody's JSON": Case(lambda w: ("seal", w.file("x.json", "{}")), ("nothing that a person edits",)),
+    "seal: a summary of nothing": Case(lambda w: ("seal", w.file("summary.json", "{}")), ("no summary of a stage",)),
+    "no token of an answer": recipe_case(("str_probe_tokens is 0",), training__str_probe_tokens=0),
     "a folder of somebody else": file_case(("no logitrail stage put there",), "out/tokens/mine.txt", "mine"),
     "summary that is none": damaged(("is not what logitrail writes",), "tokens/summary.json", "[]", command="run"),
     "summary of a newer version": damaged(
