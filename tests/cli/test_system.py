@@ -42,9 +42,9 @@ def test_every_suite_is_asked_behind_the_system_message(project, logitrail):
 def test_mined_prompts_and_probes_too(project, logitrail, monkeypatch):
     seen = []
     import logitrail.tokens.mining as mining
-    import logitrail.train.probes as probes
+    from logitrail.models import answered
 
-    for module in (mining, probes):
+    for module in (mining, answered):
         real = module.generation_ids
 
         def spy(tokenizer, prompt, *, real=real, **more):
