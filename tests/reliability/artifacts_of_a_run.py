@@ -176,6 +176,8 @@ def artifacts(context: Context) -> dict[str, Artifact]:
     trained = out / "train" / METHOD
     add(trained / "log.jsonl", lambda: repr(load_run(out)))
     for path in sorted((trained / "model").iterdir()):
+        if path.name == "README.md":
+            continue  # prose, into which the end of a run and people write; nothing reads a number of it
         add(path, lambda: finished(trained, keys[f"train/{METHOD}"]))
     add(_partial(context)._path, lambda: _batches(context), heals=True)
     identity = ReferenceCache(out / "cache").identity

@@ -42,7 +42,9 @@ def compare(
         total = len(plan.data_sets) * (1 + bool(tuned) + len(rows) * len(matrix.seeds))
         total += sum(len(plan.settings(row)) for row in tuned) * len(plan.data_sets)
         show = progress or Silent()
-        with _Lazily(plan) as engine, show.meter(f"cells of {matrix.name}", total) as meter:
+        left = any(entry["status"] != "done" for entry in planned(plan, only))
+        shown = show if left else Silent()  # where nothing is left to run there is nothing to say
+        with _Lazily(plan) as engine, shown.meter(f"cells of {matrix.name}", total) as meter:
             watch = _Watch(show, meter, total)
             for over in plan.overlap:
                 show.note(f"note: {over}")
