@@ -46,7 +46,11 @@ def test_every_reader_reads_or_refuses(every, tmp_path):
         assert not outcome.faults, name
         assert outcome.inputs == INPUTS + len(reader.seeds)
         assert outcome.read, name  # what was changed too much every time would test nothing
-        assert outcome.refused or name in ("templates.txt", "published csv", "stopped evaluation", "judges"), name
+        assert outcome.refused or name in FORGIVING, name
+
+
+FORGIVING = ("templates.txt", "published csv", "stopped evaluation", "answers in the report", "judges")
+"""Readers that make something of nearly everything."""
 
 
 def test_a_reader_that_breaks_is_noticed(tmp_path, every):

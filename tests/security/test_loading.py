@@ -175,7 +175,7 @@ def test_every_summary_names_the_commit_and_a_moved_branch_is_another_model(
     assert logitrail("run", recipe).code == 0
     wanted = [{"name": "org/model", "revision": None, "commit": FIRST}]
     files = sorted((project.folder / "out").rglob("summary.json"))
-    assert len(files) == 7
+    assert len(files) == 9
     for file in files:
         assert json.loads(file.read_text())["hub_models"] == wanted, file
     before = summary(project, "eval", "base")["weights"]

@@ -82,7 +82,7 @@ def test_agrees_with_the_drift_that_str_logs(tmp_path, tokenizer):
     monitor = DriftMonitor(PROBES, tokens, every=2, anchor="logit", report=lambda line: None)
     trainer = STRTrainer(
         tiny_llama(tokenizer),
-        STRConfig(**options(tmp_path, str_weight=0.01)),
+        STRConfig(**options(tmp_path, str_weight=0.01, str_anchor="logit", str_probe_tokens=1)),
         Dataset.from_list(chat_rows(16)),
         safety_tokens=tokens,
         probe_prompts=PROBES,

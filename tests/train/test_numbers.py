@@ -131,7 +131,7 @@ def test_a_reference_that_is_not_finite_is_said_before_training(tokenizer, token
     rows[5]["prompt"][0]["content"] += alone
     with pytest.raises(NumericalError, match="the reference's logits at row 5"):
         str_trainer(tokenizer, tokens, tmp_path / "a", model=model, rows=rows, probes=())
-    with pytest.raises(NumericalError, match="the reference's logits at probe prompt 2"):
+    with pytest.raises(NumericalError, match="in the answer to prompt 2"):
         str_trainer(
             tokenizer,
             tokens,

@@ -125,8 +125,8 @@ class _RequireNumbers(LogitsProcessor):
         if bool(broken.any()):
             prompt = self._rows[int(broken.nonzero()[0])] + 1
             raise NumericalError(
-                f"the model's logits are NaN or infinite in the answer to prompt {prompt} of the batch at hand; check "
-                " its weights, or load it in bfloat16 or float32"
+                f"the model's logits are NaN or infinite in the answer to prompt {prompt} of the batch at hand; check its "
+                "weights, or load it in bfloat16 or float32"
             )
         return scores
 

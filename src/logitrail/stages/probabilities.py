@@ -55,7 +55,14 @@ def probabilities(context: Context, name: str, loaded: LoadedModel | None = None
             context, name, loaded or load_named(context, name), {key: suites.get(key, []) for key in SUITES}
         )
 
-    summary, _ = run_stage(context.out / FOLDER / name, FOLDER, _key(context, name), work, seeds=context.seeds)
+    summary, _ = run_stage(
+        context.out / FOLDER / name,
+        FOLDER,
+        _key(context, name),
+        work,
+        seeds=context.seeds,
+        hub_models=context.hub_models,
+    )
     return summary
 
 
