@@ -21,13 +21,13 @@ _OWN_LIFE = (".lock", ".building.lock", "log.txt")
 
 
 def state(folder: Path, *, keys: bool = True) -> State:
-    """Every file's mode and hash, by its path; without `keys` the stages' keys count for nothing."""
+    """Every file's mode and hash, by its path; without `keys` the stages' keys, and seals over them, count for nothing."""
     found: State = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             data = b"" if path.name in _OWN_LIFE else path.read_bytes()
             if not keys and path.suffix == ".json":
-                data = re.sub(rb'"key": "[0-9a-f]{32}"', b'"key": ""', data)
+                data = re.sub(rb'"(key|content_hash)": "[0-9a-f]+"', rb'"\1": ""', data)
             found[str(path.relative_to(folder))] = (stat.S_IMODE(path.stat().st_mode), hashlib.sha256(data).hexdigest())
         elif not any(path.iterdir()):
             found[f"{path.relative_to(folder)}/"] = (stat.S_IMODE(path.stat().st_mode), "")

@@ -56,7 +56,7 @@ def test_cache_and_frozen_agree_on_another_reference(tokenizer, tokens, tmp_path
     for reference in ("cache", "frozen"):
         trainer = str_trainer(
             tokenizer, tokens, tmp_path / reference, str_weight=0.5, str_anchor=anchor, str_reference=reference,
-            peft_config=lora() if with_lora else None, harmless=HARMLESS, str_probe_weight=0.2,
+            peft_config=lora() if with_lora else None, harmless=HARMLESS, str_probe_weight=0.2, str_probe_tokens=1,
             references=[another(tokenizer), *([None] if both else [])],
         )  # fmt: skip
         trainer.train()
