@@ -32,7 +32,8 @@ def test_another_reference(project, logitrail, original):
         summary(project, "cache")["identity"]["reference"]
         == f"{weights_fingerprint(load_model(str(original)).model)}+{start}"
     )
-    found = {one["subject"]: one["text"] for one in json.loads(logitrail("doctor", both, "--json").out)}
+    said = json.loads(logitrail("doctor", both, "--json").out)["findings"]
+    found = {one["subject"]: one["text"] for one in said}
     assert "2 held" in found["reference"]
 
 
