@@ -15,6 +15,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
     logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger("logitrail").setLevel(logging.WARNING)  # our own words are for the user
     import datasets
     import transformers
 
