@@ -82,6 +82,14 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot write {path}: {trouble}") from error
 
 
+def is_there(path: Path) -> bool:
+    """Whether it exists; a name longer than any file's, in what somebody else wrote, does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def make_folder(path: Path) -> Path:
     """Create `path` and its parents; an existing folder is fine."""
     with storage_errors(path):

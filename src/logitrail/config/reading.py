@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from logitrail.artifacts import is_there
 from logitrail.config.recipe import Recipe
 from logitrail.errors import RecipeError
 
@@ -146,7 +147,7 @@ def with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]
         model: Any = content.get(name)
         for key in ("path", "adapter", "base") if isinstance(model, dict) else ():
             value = model.get(key)
-            if isinstance(value, str) and _is_there(folder / value):
+            if isinstance(value, str) and is_there(folder / value):
                 model[key] = str((folder / value).resolve())
     return content
 
@@ -185,13 +186,6 @@ def with_judge_errors(content: dict[str, Any]) -> dict[str, Any]:
             "validate the judge that the recipe uses"
         )
     return content
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name longer than any file's
-        return False
 
 
 def first_problem(error: ValidationError, model: type[BaseModel], *, within: tuple[str, ...] = ()) -> str:

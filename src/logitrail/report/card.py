@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from logitrail.card import Measured, put_section
 from logitrail.report import text, words
-from logitrail.report.markdown import escape, table
-from logitrail.report.run import ATTACK, SUITES, Difference, GateResult, ModelResult, Run, Suite
+from logitrail.report.markdown import difference_table, escape, table
+from logitrail.report.run import ATTACK, SUITES, Difference, GateResult, ModelResult, Run
 
 _ASKED: Final = {
     "refusal": ("harmful-prompts", "Harmful prompts"),
@@ -72,7 +72,7 @@ def evidence(run: Run, name: str) -> str:
     else:
         parts.append(f"**Gate: {words.DECISION_WORDS[gate.decision]}.** {escape(words.reason(gate), 2_000)}")
     if gate is not None:
-        parts += [_claims(gate), _differences(gate), f"Above 0 is worse; {words.limits(gate)}."]
+        parts += [_claims(gate), difference_table(gate), f"Above 0 is worse; {words.limits(gate)}."]
     if model is not None:
         parts.append(_rates(run, model, start))
     parts += [
@@ -107,23 +107,6 @@ def _standing(of: Difference) -> str:
 
 def _limits(of: Difference) -> str:
     return f"limits {text.point_interval(of.lower, of.upper)}, n = {text.whole(of.n)}"
-
-
-def _differences(gate: GateResult) -> str:
-    head = ("suite", "points worse", "interval", "margin", "n", "not scored", "decision")
-    return table(head, [_difference(suite, gate.suites[suite.key]) for suite in SUITES])
-
-
-def _difference(suite: Suite, of: Difference) -> tuple[str, ...]:
-    return (
-        suite.title,
-        text.points(of.difference),
-        text.point_interval(of.lower, of.upper),
-        text.points(of.margin, sign=False),
-        text.whole(of.n),
-        text.whole(of.not_scored),
-        words.DECISION_WORDS[of.decision],
-    )
 
 
 def _rates(run: Run, model: ModelResult, start: ModelResult | None) -> str:

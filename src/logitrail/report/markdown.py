@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from logitrail.report import text, words
 from logitrail.report.over_refusals import over_refusals
-from logitrail.report.run import SUITES, Probabilities, Rate, Run, parse_summary
+from logitrail.report.run import SUITES, Difference, GateResult, Probabilities, Rate, Run, Suite, parse_summary
 
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()#|~!&@$])")
 
@@ -107,6 +107,24 @@ def _tokens(run: Run) -> list[str]:
     return parts
 
 
+def difference_table(gate: GateResult) -> str:
+    """Each suite's difference from the start, with its interval against its margin."""
+    head = ("suite", "points worse", "interval", "margin", "n", "not scored", "decision")
+    return table(head, [_difference(suite, gate.suites[suite.key]) for suite in SUITES])
+
+
+def _difference(suite: Suite, of: Difference) -> tuple[str, ...]:
+    return (
+        suite.title,
+        text.points(of.difference),
+        text.point_interval(of.lower, of.upper),
+        text.points(of.margin, sign=False),
+        text.whole(of.n),
+        text.whole(of.not_scored),
+        words.DECISION_WORDS[of.decision],
+    )
+
+
 def report_markdown(summary: Mapping[str, Any] | Run) -> str:
     """The decision, differences, cost and tables as GitHub-flavoured Markdown; no answers.
 
@@ -122,22 +140,7 @@ def report_markdown(summary: Mapping[str, Any] | Run) -> str:
         decision = words.DECISION_WORDS[gate.decision]
         parts.append(f"## {escape(gate.name)}: {decision}")
         parts.append(escape(words.reason(gate), 2_000))
-        rows = []
-        for suite in SUITES:
-            row = gate.suites[suite.key]
-            rows.append(
-                (
-                    suite.title,
-                    text.points(row.difference),
-                    text.point_interval(row.lower, row.upper),
-                    text.points(row.margin, sign=False),
-                    text.whole(row.n),
-                    text.whole(row.not_scored),
-                    words.DECISION_WORDS[row.decision],
-                )
-            )
-        head = ("suite", "points worse", "interval", "margin", "n", "not scored", "decision")
-        parts.append(table(head, rows))
+        parts.append(difference_table(gate))
         parts.append(f"Above 0 is worse; {words.limits(gate)}.")
     if not run.candidates:
         parts.append("No candidate: nothing was decided.")

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from logitrail import __version__
-from logitrail.artifacts import TEMPORARY, make_folder, read_json, require_inside, storage_errors, sync, sync_tree
+from logitrail.artifacts import (
+    TEMPORARY,
+    is_there,
+    make_folder,
+    read_json,
+    require_inside,
+    storage_errors,
+    sync,
+    sync_tree,
+)
 from logitrail.errors import ArtifactError, StorageError
 from logitrail.locks import held
 from logitrail.seals import FILES, SEAL, digests, fits, read_if_of, require_files, write_sealed
@@ -84,14 +93,6 @@ def finished(folder: Path, key: str, *, without: str | None = None) -> dict[str,
         return None
     require_files(folder, summary, without=without)
     return summary
-
-
-def is_there(path: Path) -> bool:
-    """Whether it exists; a name longer than any file's, in a summary that somebody else wrote, does not."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
 
 
 def _begun_with(marker: Path) -> str | None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from logitrail import __version__
-from logitrail.artifacts import read_json, sha256_of_file
+from logitrail.artifacts import is_there, read_json, sha256_of_file
 from logitrail.errors import ArtifactError
 from logitrail.evals import read_answers
 from logitrail.evals.summary import summarise
 from logitrail.seals import EDITED, FILES, SEAL, digests, fits, read_sealed, require_files, write_sealed
-from logitrail.stages.folder import SUMMARY, is_there
+from logitrail.stages.folder import SUMMARY
 from logitrail.tokens import artifact
 from logitrail.types import SCHEMA_VERSION
 
