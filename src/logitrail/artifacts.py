@@ -185,15 +185,19 @@ def write_yaml(path: Path, content: Any) -> None:
     write_bytes(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, whole_text: bool = False) -> Any:
     """Read a JSON file that a stage wrote.
+
+    Args:
+        whole_text: refuse half of a surrogate pair, for who writes the content again; the report shows it as text.
 
     Raises:
         ArtifactError: the file is missing, unreadable, or not JSON.
     """
     try:
         text = path.read_text(encoding="utf-8")
-        return _whole_text(text, json.loads(text))
+        value = json.loads(text)
+        return _whole_text(text, value) if whole_text else value
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist; run the stage that writes it first") from None
     except OSError as error:

@@ -58,7 +58,7 @@ def seal(path: Path) -> list[Sealed]:
         return [_answers(path)]
     if path.suffix != ".json":
         raise ArtifactError(f"{path} is nothing that can be sealed; {TAKES}")
-    content = read_json(path)
+    content = read_json(path, whole_text=True)
     if isinstance(content, dict) and content.get("kind") == artifact.KIND:
         return [_tokens(path, content)]
     if path.name in (SUMMARY, CELL):
