@@ -66,7 +66,8 @@ _NUMBERS = {
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _PIDFD_GETFD = 438
-_RECEIVE, _SEND = 0xC0502100, 0xC0182101
+_RECEIVE, _SEND, _STILL_ASKED = 0xC0502100, 0xC0182101, 0x40082102
+_NEW_LISTENER, _WAIT_KILLABLE = 8, 32
 _NOTICE = struct.Struct("=QIIiIQ6Q")
 _ANSWER = struct.Struct("=QqiI")
 _CONTINUE = 1
@@ -229,7 +230,11 @@ def _install() -> int:
     filter_ = struct.pack("@HP", len(program), ctypes.addressof(buffer))
     if _libc.prctl(38, 1, 0, 0, 0) != 0:  # PR_SET_NO_NEW_PRIVS
         raise OSError(ctypes.get_errno(), "prctl")
-    listener = _libc.syscall(_SECCOMP[platform.machine()], 1, 8, filter_)  # SET_MODE_FILTER, NEW_LISTENER
+    # Linux 5.19 and newer: a signal waits for the answer, instead of breaking the call off to have it asked again.
+    for flags in (_NEW_LISTENER | _WAIT_KILLABLE, _NEW_LISTENER):
+        listener = _libc.syscall(_SECCOMP[platform.machine()], 1, flags, filter_)  # SECCOMP_SET_MODE_FILTER
+        if listener >= 0:
+            break
     if listener < 0:
         raise OSError(ctypes.get_errno(), "seccomp")
     return int(listener)
@@ -322,17 +327,29 @@ class _Supervisor:
         identity, thread, _, number, _, _, *arguments = _NOTICE.unpack(buffer)
         value, error = 0, 0
         flags = _CONTINUE
+        before = len(self.boundaries)
         try:
             boundary = self._boundary(thread, self._names[number], arguments)
             if boundary is not None:
                 value, error, flags = self._at(boundary, thread, arguments)
-        except (OSError, ValueError):  # who asked is gone
-            pass
+        except (OSError, ValueError):
+            if self._still_asked(listener, identity):
+                raise
         try:
             fcntl.ioctl(listener, _SEND, bytearray(_ANSWER.pack(identity, value, -error, flags)), True)
         except OSError as gone:
             if gone.errno not in (errno.ENOENT, errno.EINPROGRESS):
                 raise
+            if self.struck is None:  # broken off by a signal: it will be asked again, and is one boundary
+                del self.boundaries[before:]
+
+    def _still_asked(self, listener: int, identity: int) -> bool:
+        """Whether who asked still waits: it may have been killed meanwhile."""
+        try:
+            fcntl.ioctl(listener, _STILL_ASKED, struct.pack("=Q", identity))
+        except OSError:
+            return False
+        return True
 
     # What a call is about ---------------------------------------------------------------------------------------------
 

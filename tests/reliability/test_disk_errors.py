@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import signal
+from collections import Counter
 
 import pytest
 import torch
@@ -33,25 +35,51 @@ WRITERS = {"python": _python, "torch": _torch, "safetensors": _safetensors, "our
 @pytest.mark.parametrize("kind", ["full", "io", "denied"])
 @pytest.mark.parametrize("writer", WRITERS)
 def test_every_refused_call_is_one_line_with_code_2(tmp_path, writer, kind):
-    folder, scratch = tmp_path / "out", tmp_path / "printed"
-    folder.mkdir()
+    scratch = tmp_path / "printed"
     scratch.mkdir()
 
-    def work():
-        return guarded(lambda: WRITERS[writer](folder / "file") or 0)
+    def written(name, fault=None):
+        # A folder of its own: forks of one process draw the same temporary names, and a denied one stays behind.
+        folder = tmp_path / name
+        folder.mkdir()
+        return run(lambda: guarded(lambda: WRITERS[writer](folder / "file") or 0), folder, scratch, fault=fault)
 
-    whole = run(work, folder, scratch)
+    whole = written("whole")
     assert whole.code == 0
     assert len(whole.boundaries) >= 2
     for number, boundary in enumerate(whole.boundaries):
         if kind in boundary.faults():
-            (folder / "file").unlink(missing_ok=True)
-            end = run(work, folder, scratch, fault=Fault(kind, number))
+            end = written(f"struck-{number}", Fault(kind, number))
             assert end.struck is not None
             assert end.struck.call == boundary.call
             assert end.code == 2, (boundary, end.err)
             assert len(end.error_lines) == 1, end.err
             assert "; " in end.error_lines[0], end.err
+
+
+def _many_small_files(folder):
+    for number in range(200):
+        (folder / f"{number % 7}").write_bytes(b"x" * 100)
+    return 0
+
+
+def _many_small_files_under_signals(folder):
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+    _many_small_files(folder)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return 0
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@pytest.mark.parametrize("work", [_many_small_files, _many_small_files_under_signals])
+def test_a_call_that_a_signal_breaks_off_is_one_boundary(tmp_path, work):
+    folder, scratch = tmp_path / "out", tmp_path / "printed"
+    folder.mkdir()
+    scratch.mkdir()
+    seen = run(lambda: work(folder), folder, scratch)
+    assert seen.code == 0, seen.err
+    assert Counter(b.call for b in seen.boundaries) == {"openat": 200, "write": 200}
 
 
 def test_an_error_that_is_no_disks_stays_what_it_is(tmp_path):
