@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 
 import pytest
 
 from logitrail.report import build_report
+from logitrail.report.run import load_run
 from tests.report.report_fixture import answers, full_report, write_lines, write_run
 
 SECRET = ("the-prompt-itself", "what-the-model-said", "why-the-judge-thinks-so", "the-right-answer")
@@ -42,11 +44,11 @@ def test_no_text_of_a_prompt_or_an_answer_is_in_it_unless_asked_for(run_folder: 
 
 def test_verdicts_and_ids_are_still_there(run_folder: Path) -> None:
     shared = build_report(run_folder).read_text(encoding="utf-8")
-    assert shared.count('<li class="row"') == full_report(run_folder).read_text(encoding="utf-8").count(
-        '<li class="row"'
-    )
+    full = full_report(run_folder).read_text(encoding="utf-8")
+    assert shared.count('<li class="row brief"') == full.count('<li class="row"') > 0
     assert "refusal-007" in shared
-    assert 'data-model="sft" data-verdict="complied"' in shared
+    place = list(load_run(run_folder).answers).index("sft") + 1
+    assert re.search(rf'data-verdict="complied" data-models="[0-9 ]*\b{place}\b', shared)
     assert "1 answer without a verdict" in shared
 
 

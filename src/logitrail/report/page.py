@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,6 +52,17 @@ _CURVE_TITLES: Final = {
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """One verdict on one prompt, and the models that got it."""
+
+    label: str
+    bad: bool
+    names: tuple[str, ...]
+    places: tuple[int, ...]
+    """The models' numbers among all models, from 1."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One prompt with every model's answer to it; None where a model was not asked."""
 
@@ -66,7 +78,19 @@ class Row:
     @property
     def differs(self) -> bool:
         """Whether two models got different verdicts."""
-        return len({answer.label for _, answer, _ in self.answers if answer}) > 1
+        return len({verdict.label for verdict in self.verdicts}) > 1
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """In the order in which models got them."""
+        found: dict[tuple[str, bool], list[tuple[int, str]]] = {}
+        for place, (name, answer, _) in enumerate(self.answers, 1):
+            if answer:
+                found.setdefault((answer.label, answer.bad), []).append((place, name))
+        return tuple(
+            Verdict(label, bad, tuple(name for _, name in of), tuple(place for place, _ in of))
+            for (label, bad), of in found.items()
+        )
 
 
 def answer_rows(answers: Mapping[str, Sequence[Answer]]) -> list[Row]:

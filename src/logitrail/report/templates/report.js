@@ -3,18 +3,18 @@
   const form = document.getElementById("filters");
   if (!form) return;
   const field = (id) => document.getElementById(id);
+  const models = Array.from(field("model").options, (option) => option.value);
   const rows = Array.from(document.querySelectorAll("#rows > .row"), (element) => ({
     element,
     suite: element.dataset.suite,
     differs: element.dataset.differs === "yes",
-    verdicts: Array.from(element.querySelectorAll(".answer[data-model]"), (answer) => [
-      answer.dataset.model, answer.dataset.verdict,
-    ]),
+    verdicts: Array.from(element.querySelectorAll("[data-verdict]"), ({ dataset }) =>
+      dataset.models.split(" ").map((place) => [models[place], dataset.verdict])).flat(),
     text: null,
   }));
   const textOf = (row) => {
     if (row.text === null) {
-      row.text = Array.from(row.element.querySelectorAll("h3, .prompt, .said"), (part) => part.textContent)
+      row.text = Array.from(row.element.querySelectorAll("h3, .what, .prompt, .said"), (part) => part.textContent)
         .join("\n").toLowerCase();
     }
     return row.text;
