@@ -49,7 +49,7 @@ def test_what_it_overrides_has_the_interfaces_signature():
 
 def test_options_that_are_not_given_have_the_defaults():
     settings = settings_of(Configuration(str_weight=0.3, base_model="x"))
-    assert (settings.str_weight, settings.str_anchor, settings.str_tokens) == (0.3, "logit", None)
+    assert (settings.str_weight, settings.str_anchor, settings.str_tokens) == (0.3, "logprob", None)
     assert STRPlugin().get_trainer_cls(Configuration(str_weight=0.0)) is None
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
 from peft import get_peft_model
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-from logitrail import SafetyTokens
+from logitrail import SafetyTokens, STRConfig
 from logitrail.errors import DataError, RecipeError, TokensError
 from logitrail.integrations.trainer import STRSettings, held
+from logitrail.train.control import START
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.train.setting import common, largest_difference, lora, str_trainer, uneven_rows, weights
 
@@ -91,3 +94,11 @@ def test_what_cannot_work_is_said(tokenizer, tokens, tmp_path):
     trainer = plain_trainer(tokenizer, tokens, tmp_path, rows, False)
     with pytest.raises(DataError, match="every label of a batch is masked"):
         trainer.train()
+
+
+def test_what_nobody_sets_is_what_strconfig_has():
+    """But for lambda: `auto`, which needs probe prompts to move, starts at 0.1."""
+    theirs = {field.name: field.default for field in fields(STRConfig)}
+    settings = STRSettings()
+    assert (settings.str_anchor, settings.str_penalty) == (theirs["str_anchor"], theirs["str_penalty"])
+    assert settings.str_weight == START

@@ -21,6 +21,7 @@ from logitrail.models.head import SafetyHead
 from logitrail.models.hidden import capture_hidden
 from logitrail.reference import AdapterOff, Frozen, ReferenceProvider, why_not_adapter_off
 from logitrail.tokens import SafetyTokens
+from logitrail.train.control import START
 from logitrail.types import Anchor, Penalty
 
 
@@ -29,8 +30,8 @@ class STRSettings(BaseModel):
 
     model_config = ConfigDict(extra="ignore")  # a host's own configuration is beside them
 
-    str_weight: float = Field(0.1, ge=0, allow_inf_nan=False, description="Lambda; 0 is the host's own training.")
-    str_anchor: Anchor = Field("logit", description="logit, logprob, centered, margin or common.")
+    str_weight: float = Field(START, ge=0, allow_inf_nan=False, description="Lambda; 0 is the host's own training.")
+    str_anchor: Anchor = Field("logprob", description="logit, logprob, centered, margin or common.")
     str_penalty: Penalty = Field("square", description="square, floor or huber.")
     str_tokens: str | None = Field(None, description="A safety_tokens.json; by default the built-in templates' tokens.")
 
