@@ -155,7 +155,7 @@ def measure(run_folder: Path, folder: Path) -> dict[str, Any]:
         opens = opened(path)
         found[name] = {
             "bytes": path.stat().st_size,
-            "prompts_shown": path.read_text(encoding="utf-8").count('<li class="row"'),
+            "prompts_shown": path.read_text(encoding="utf-8").count('<li class="row'),
             "build": {key: spread([one[key] for one in builds]) for key in ("wall_s", "cpu_s")},
             "open": {key: spread([one[key] for one in opens]) for key in ("loaded_ms", "first_paint_ms")},
         }
