@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from logitrail.artifacts import read_json
+from logitrail.artifacts import read_json, storage_errors
 from logitrail.errors import ArtifactError
 from logitrail.seals import FILES, SEAL, digests, fits, require_files, write_sealed
 
@@ -23,6 +24,18 @@ def by_step(folder: Path) -> list[Path]:
     """The checkpoints in a trainer's folder, whole or not, in the order of their steps."""
     found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def remove_older(current: Path, *, limit: int | None, best: str | None) -> None:
+    """Keep `limit` checkpoints beside `current`: this one, the best, and the furthest of the others; None keeps all."""
+    if limit is None or limit < 1:
+        return
+    kept = {current, Path(best or current)}
+    others = [path for path in by_step(current.parent) if path not in kept]
+    with storage_errors(current.parent):
+        for path in others[: max(0, len(others) + len(kept) - limit)]:
+            (path / STATE_FILE).unlink(missing_ok=True)  # first: from here on it is not whole
+            shutil.rmtree(path)
 
 
 class _StateFile(BaseModel):

@@ -7,7 +7,6 @@ forward pass made: no second forward of the policy, no full logits.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -59,7 +58,7 @@ from logitrail.train.cached_rows import (
     rows_hash,
 )
 from logitrail.train.card import training_section
-from logitrail.train.checkpoints import STATE_FILE, by_step, read_state, write_state
+from logitrail.train.checkpoints import read_state, remove_older, write_state
 from logitrail.train.config import DRIFT_BUDGET, STRConfig
 from logitrail.train.control import START, DualAscent
 from logitrail.train.parallel import gathered_root, why_not_in_parallel
@@ -706,19 +705,7 @@ class STRTrainer(SFTTrainer):
             with storage_errors(folder):
                 sync_tree(folder)  # a power cut must not empty what the last file vouches for
             write_state(folder, state)
-            self._remove_older(folder)
-
-    def _remove_older(self, current: Path) -> None:
-        """Keep `save_total_limit` checkpoints: this one, the best, and the furthest of the others."""
-        limit = self.args.save_total_limit
-        if limit is None or limit < 1:
-            return
-        kept = {current, Path(self.state.best_model_checkpoint or current)}
-        others = [path for path in by_step(current.parent) if path not in kept]
-        with storage_errors(current.parent):
-            for path in others[: max(0, len(others) + len(kept) - limit)]:
-                (path / STATE_FILE).unlink(missing_ok=True)  # first: from here on it is not whole
-                shutil.rmtree(path)
+            remove_older(folder, limit=self.args.save_total_limit, best=self.state.best_model_checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # Before anything of it is used; one process looks for all.
