@@ -15,10 +15,10 @@ demo: $(VENV)/.ready         ## the main job on the embedded model, no network; 
 	$(BIN)/logitrail demo --out logitrail-demo
 
 test: $(VENV)/.ready-dev     ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.ready-dev ## tests that train nothing
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/losses tests/stats tests/config tests/tokens tests/report
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/losses tests/stats tests/config tests/tokens tests/report
 
 lint: $(VENV)/.ready-dev     ## ruff, mypy --strict, import layers
 	$(BIN)/ruff check .

@@ -15,8 +15,6 @@ from logitrail.evals import read_answers
 from tests.cli.test_run import command, environment
 from tests.compare.conftest import summary_of, write
 
-pytestmark = pytest.mark.xdist_group("a comparison")  # one worker makes it
-
 NOISE = {"seconds", "seconds_per_step", "step_ratio_to_sft", "peak_memory_bytes", "process_peak_bytes"}
 """What no two runs share."""
 

@@ -8,8 +8,6 @@ import pytest
 
 from logitrail.cli import main
 
-pytestmark = pytest.mark.xdist_group("the demo")  # one worker makes it
-
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):

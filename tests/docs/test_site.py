@@ -16,8 +16,6 @@ import pytest
 
 from tests.docs.pages import ROOT
 
-pytestmark = pytest.mark.xdist_group("the site")  # one worker makes it
-
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 

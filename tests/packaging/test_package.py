@@ -17,8 +17,6 @@ import pytest
 
 import logitrail
 
-pytestmark = pytest.mark.xdist_group("the package")  # one worker makes it
-
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LIGHT = "errors types hub confidential artifacts report.text report.run"

@@ -19,10 +19,7 @@ FAST = ("tokens", "cache", "train", "eval", "gate", "report", "run", "chain", "c
 """Every command once; the nightly set has them from other beginnings too."""
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [
-    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
-    pytest.mark.xdist_group("crashes"),  # one worker makes the set
-]
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
 @pytest.fixture(scope="module")

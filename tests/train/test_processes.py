@@ -17,8 +17,6 @@ from logitrail.train.parallel import why_not_in_parallel
 from tests.train.processes import CASES, logged, train, whole_weights
 from tests.train.setting import largest_difference
 
-pytestmark = pytest.mark.xdist_group("two processes")  # one worker makes it
-
 ROOT = Path(__file__).parents[2]
 SHARDED = ["fsdp:labels", "fsdp:first", "fsdp:full", "fsdp:probes", "fsdp:auto"]
 
