@@ -215,7 +215,7 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
         Job("batch", "time", tuple(replace(case, batch=4) for case in anchored[:2]), 3 * many),
         Job("default", "time", tuple(
             replace(case, batch=4)
-            for case in (_sft(**base), _str("default", default=True, **base), *providers[-2:])
+            for case in (_sft(**base), _str("default", anchor="logprob", default=True, **base), *providers[-2:])
         ), 4 * many),
         Job("cache-build", "cache-build", tuple(replace(case, batch=2) for case in anchored[1:]), 4, 0),
         Job("cache-open", "cache-open", (), 5, 0, (("positions", 10_000_000), ("row", 200), ("k", 8))),
