@@ -42,14 +42,19 @@ def svg(
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # glyphs that the bundled font lacks: the browser's fonts have them
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({**_STYLE, **style})
-        figure = Figure(figsize=(width, height), layout="constrained")
+        layout = ConstrainedLayoutEngine()
+        figure = Figure(figsize=(width, height), layout=layout)
         FigureCanvasSVG(figure)
         draw(figure)
+        # Once: `savefig` would draw the whole figure a first time, only to have it laid out.
+        layout.execute(figure)
+        figure.set_layout_engine("none")
         stream = io.BytesIO()
         metadata = {"Date": None, "Creator": None, **({} if title is None else {"Title": title})}
         figure.savefig(stream, format="svg", metadata=metadata, **save)
