@@ -410,7 +410,8 @@ def section(results: dict[str, Any]) -> Iterator[str]:
         )
         yield (
             "Resident memory rises at the first evaluations and checkpoints, while allocators and caches fill, which the "
-            "slope over all samples shows. A leak would go on: the second half stands beside it for that."
+            "slope over all samples shows. A leak would go on: the second half stands beside it for that, a choice "
+            "made after the first long run with this rise was seen."
         )
     control = results.get("control")
     if control and "step_in_fixed_work" in control:
