@@ -15,6 +15,9 @@ from logitrail.cli.errors import guarded
 from logitrail.errors import StorageError
 from tests.reliability.faulty_files import Fault, run, why_not
 
+# seccomp user notification: Linux alone has it, and not every kernel; nightly.py says the same.
+needs_the_layer = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
 
 def _python(path):
     path.write_bytes(b"x" * 100)
@@ -31,7 +34,7 @@ def _safetensors(path):
 WRITERS = {"python": _python, "torch": _torch, "safetensors": _safetensors, "ours": lambda path: write_json(path, {})}
 
 
-@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@needs_the_layer
 @pytest.mark.parametrize("kind", ["full", "io", "denied"])
 @pytest.mark.parametrize("writer", WRITERS)
 def test_every_refused_call_is_one_line_with_code_2(tmp_path, writer, kind):
@@ -71,7 +74,7 @@ def _many_small_files_under_signals(folder):
     return 0
 
 
-@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@needs_the_layer
 @pytest.mark.parametrize("work", [_many_small_files, _many_small_files_under_signals])
 def test_a_call_that_a_signal_breaks_off_is_one_boundary(tmp_path, work):
     folder, scratch = tmp_path / "out", tmp_path / "printed"
