@@ -8,10 +8,13 @@ from dataclasses import dataclass
 START = 0.1
 """Where lambda begins, and where it stays without a drift to go by."""
 
-# Drift answers to lambda only after some steps: at 0.5 a measurement lambda was at 800 before it did. Above 10 the penalty
-# leaves nothing of the task. Dual ascent ends at its target, half of the time a little above it, so the target lies below
-# the budget (docs/decisions/0012-the-default.md).
-_RATE = 0.15
+# Drift answers to lambda only after some steps: at 0.5 a measurement lambda was at 800 before it did, and at 0.3 a short
+# training lost 5 points of its task. And drift falls by itself as the learning rate does, so lambda moves on the training's
+# own clock, by exp(_TRAVEL) at the most from the first step to the last: at 0.15 a measurement a long training raised it
+# hundreds of times while drift was going down anyhow, and lost its task. Dual ascent ends at its target, half of the time a
+# little above it, so the target lies below the budget (docs/decisions/0012-the-default.md).
+_TRAVEL = 3.75
+_FASTEST = 0.15
 _AIM = 0.8
 _LOWEST, _HIGHEST = 0.01, 10.0
 
@@ -20,17 +23,22 @@ _LOWEST, _HIGHEST = 0.01, 10.0
 class DualAscent:
     """Exponentiated dual ascent on lambda for the constraint drift <= budget.
 
-        lambda <- clip(lambda * exp(rate * clip(drift / (0.8 budget) - 1, -1, 1)))
+        lambda <- clip(lambda * exp(rate * clip(drift / (0.8 budget) - 1, -1, 1))),    rate = min(0.15, 3.75 / measurements)
 
     The logarithm of lambda moves, since useful values span decades; the step is bounded, so that one noisy measurement
     changes lambda by a factor of exp(rate) at the most.
+
+    Attributes:
+        budget: the drift that is allowed at the end.
+        weight: lambda.
     """
 
     budget: float
     weight: float = START
 
-    def update(self, drift: float) -> float:
-        """Take a measurement and return the new lambda."""
+    def update(self, drift: float, *, measurements: int) -> float:
+        """Take one of the training's `measurements` and return the new lambda."""
+        rate = min(_FASTEST, _TRAVEL / max(1, measurements))
         excess = max(-1.0, min(1.0, drift / (_AIM * self.budget) - 1.0))
-        self.weight = max(_LOWEST, min(_HIGHEST, self.weight * math.exp(_RATE * excess)))
+        self.weight = max(_LOWEST, min(_HIGHEST, self.weight * math.exp(rate * excess)))
         return self.weight

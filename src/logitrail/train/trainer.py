@@ -634,8 +634,9 @@ class STRTrainer(SFTTrainer):
         # Behind the optimizer's step: before it, the weights that FSDP gathers for this pass would be stale in the next.
         for companion in self._companions:
             companion.after_step(self.state.global_step)
-        if self._controller is not None and self.state.global_step % self.args.str_drift_every == 0:
-            self._controller.update(self._drift())
+        every = self.args.str_drift_every
+        if self._controller is not None and self.state.global_step % every == 0:
+            self._controller.update(self._drift(), measurements=self.state.max_steps // every)
 
     def _finish(self) -> None:
         for companion in self._companions:
