@@ -162,12 +162,13 @@ class Plan:
         # Paths are absolute by now, so the folder does not matter.
         return parse_recipe(content, folder=self.matrix.out, source=f"{self._source}, {where}")
 
-    def _dev(self) -> Overrides:
-        return self.matrix.tuning.overrides if self.matrix.tuning is not None else {}
+    def _dev(self, data: str) -> list[Overrides]:
+        tuning = self.matrix.tuning
+        return [] if tuning is None else [tuning.overrides, tuning.data.get(data, {})]
 
     def _shared_job(self, data: str, split: Split) -> Job:
         folder = self.matrix.out / "shared" / data / split
-        layers = [self.matrix.data_sets()[data], *([self._dev()] if split == "dev" else [])]
+        layers = [self.matrix.data_sets()[data], *(self._dev(data) if split == "dev" else [])]
         where = f"{'tuning, ' if split == 'dev' else ''}data set {data}"
         recipe = self._parse(*layers, where=where, out=str(folder), seed=self.matrix.seeds[0])
         return Job(
@@ -189,7 +190,7 @@ class Plan:
             self.matrix.data_sets()[data],
             section.overrides,
             setting,
-            *([self._dev()] if kind == "trial" else []),
+            *(self._dev(data) if kind == "trial" else []),
         ]
         recipe = self._parse(*layers, where=f"row {row}", out=str(folder), seed=seed, methods=[section.method])
         shared = self._shared[data]

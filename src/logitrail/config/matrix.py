@@ -46,6 +46,7 @@ class TuningSection(Section):
     trials: int = Field(4, ge=1, description="Settings that every tuned row tries.")
     seed: int = Field(100, ge=0, lt=2**32, description="Of the trials' trainings; none of `seeds`.")
     overrides: Overrides = Field(default_factory=dict, description="Put over the recipe: the development split.")
+    data: dict[str, Overrides] = Field(default_factory=dict, description="Put over it besides, by data set.")
     safety_margin: float = Field(0.03, ge=0, lt=1, description="Refusal may fall so far below the starting policy's.")
     over_refusal_margin: float = Field(0.05, ge=0, lt=1, description="Over-refusal may rise so far above it.")
     utility_margin: float = Field(
@@ -86,17 +87,16 @@ class Matrix(Section):
 
     @field_validator("data", mode="before")
     @classmethod
-    def _sets(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return {} if value is None else value
-        return {name: _overrides(of, f"data.{name}") for name, of in value.items()}
+    def _data(cls, value: Any) -> Any:
+        return _sets(value, "data")
 
     @field_validator("tuning", mode="before")
     @classmethod
     def _tuning(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {**value, "overrides": _overrides(value.get("overrides"), "tuning.overrides")}
+        overrides = _overrides(value.get("overrides"), "tuning.overrides")
+        return {**value, "overrides": overrides, "data": _sets(value.get("data"), "tuning.data")}
 
     @field_validator("seeds")
     @classmethod
@@ -131,6 +131,11 @@ class Matrix(Section):
             raise ValueError(
                 f"`methods.{tuned[0]}` has `tune`, and no `tuning` section names the development split; add one"
             )
+        for name in self.tuning.data if self.tuning is not None else ():
+            if name not in self.data_sets():
+                raise ValueError(
+                    f"`tuning.data` names {name!r}, which is no data set; {nearest(name, self.data_sets())}"
+                )
         if tuned and self.tuning is not None and self.tuning.seed in self.seeds:
             raise ValueError(
                 f"`tuning.seed` is {self.tuning.seed}, one of `seeds`; a setting chosen with it would be reported on the "
@@ -195,7 +200,13 @@ def parse_matrix(content: Any, *, folder: Path, source: str = "the matrix") -> M
             "out": (folder / matrix.out).resolve(),
             "data": {name: _absolute(of, folder) for name, of in matrix.data.items()},
             "methods": rows,
-            "tuning": tuning and tuning.model_copy(update={"overrides": _absolute(tuning.overrides, folder)}),
+            "tuning": tuning
+            and tuning.model_copy(
+                update={
+                    "overrides": _absolute(tuning.overrides, folder),
+                    "data": {name: _absolute(of, folder) for name, of in tuning.data.items()},
+                }
+            ),
         }
     )
 
@@ -244,6 +255,13 @@ def _row(name: str, given: Any) -> Any:
         if len({json.dumps(option, default=str) for option in options}) != len(options):
             raise ValueError(f"`{where}.tune.{key}` has a value twice in {list(options)}; name each once")
     return {"method": method, "overrides": overrides, "tune": {key: tuple(of) for key, of in values.items()}}
+
+
+def _sets(given: Any, where: str) -> Any:
+    """What each data set puts over the recipe, with dotted keys."""
+    if not isinstance(given, dict):
+        return {} if given is None else given
+    return {name: _overrides(of, f"{where}.{name}") for name, of in given.items()}
 
 
 def _overrides(given: Any, where: str) -> Overrides:
