@@ -60,8 +60,9 @@ def make_model(case: Case, device: str) -> nn.Module:
         eos_token_id=1,
     )
     torch.manual_seed(0)
-    model = model_class(config)
-    return model.to(device, torch.bfloat16) if device == "cuda" else model
+    with torch.device(device):
+        model = model_class(config)
+    return model.to(torch.bfloat16) if device == "cuda" else model
 
 
 def sharing_weights(model: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
 """The cost of a step, side by side: `make bench-step`, or
 
     python benchmarks/step/run.py                     all jobs; results.json, results.svg and docs/speed.md's table
+                                                      (on a GPU: those in gpu/, and the page's other table)
     python benchmarks/step/run.py --plan              what it would run, and about how long
     python benchmarks/step/run.py --only deep k       some jobs; the others' finished measurements are kept
     python benchmarks/step/run.py --profile           after it, torch.profiler's tables for the lines that miss their bound
@@ -36,7 +37,10 @@ ROOT = HERE.parent.parent
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "safetensors", "numpy")
 SOURCES = ("losses", "models", "reference", "tokens", "train")
 START_SECONDS = 10.0
-MARKS = ("<!-- results of benchmarks/step/run.py -->", "<!-- end of results -->")
+MARKS = {
+    "cpu": ("<!-- results of benchmarks/step/run.py -->", "<!-- end of results -->"),
+    "cuda": ("<!-- results of benchmarks/step/run.py on a GPU -->", "<!-- end of results on a GPU -->"),
+}
 
 
 def chosen_device(asked: str) -> str:
@@ -75,7 +79,10 @@ def commit() -> str:
         return done.stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks/step")
-    return (git("rev-parse", "HEAD") or "unknown") + (" with changes" if changed else "")
+    # A machine may have the files and not the history; then whoever copied them says what they are.
+    return (git("rev-parse", "HEAD") or os.environ.get("BENCH_COMMIT") or "unknown") + (
+        " with changes" if changed else ""
+    )
 
 
 def flops_a_second(threads: int) -> float:
@@ -175,16 +182,16 @@ def profile(
         (folder / f"{name}.txt").write_text(f"{dataclasses.asdict(case)}\n{result['table']}\n")
 
 
-def put_into_docs(text: str) -> None:
-    page = ROOT / "docs" / "speed.md"
-    before, rest = page.read_text().split(MARKS[0])
-    page.write_text(f"{before}{MARKS[0]}\n{text}{MARKS[1]}{rest.split(MARKS[1])[1]}")
+def put_into_docs(text: str, device: str) -> None:
+    page, (begin, end) = ROOT / "docs" / "speed.md", MARKS[device]
+    before, rest = page.read_text().split(begin)
+    page.write_text(f"{before}{begin}\n{text}{end}{rest.split(end)[1]}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--out", type=Path, default=HERE, help="where results.json and results.svg go")
+    parser.add_argument("--out", type=Path, help="where results.json and results.svg go (default: here, or gpu/)")
     parser.add_argument("--only", nargs="+", metavar="JOB", help="run these jobs alone")
     parser.add_argument("--plan", action="store_true", help="print the jobs and about how long they take, and stop")
     parser.add_argument("--profile", nargs="*", metavar="JOB", help="operators of the misses, or of these jobs' cases")
@@ -197,7 +204,8 @@ def main() -> None:
     for name in [*(chosen.only or ()), *(chosen.profile or ())]:
         if name not in names:
             parser.error(f"there is no job {name!r}; the jobs are {', '.join(names)}")
-    out = chosen.out.resolve()
+    kept = HERE / "gpu" if device == "cuda" else HERE
+    out = kept if chosen.out is None else chosen.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     work = (out if chosen.quick else HERE) / "work"
     source = source_hash()
@@ -206,7 +214,8 @@ def main() -> None:
     store = Store(work / "measurements.jsonl", {**context, "source": source})
     wanted = [job for job in whole.jobs if chosen.only is None or job.name in chosen.only]
     if not chosen.quick:
-        rate = flops_a_second(chosen.threads)
+        # On a GPU the start of each process outweighs its steps, whatever the rate.
+        rate = 2e14 if device == "cuda" else flops_a_second(chosen.threads)
         times = {job.name: 0.0 if store.get(job) else estimate(job, rate) for job in wanted}
         print(f"{device}, {context['hardware']}, {chosen.threads} threads", file=sys.stderr)
         for job in wanted:
@@ -253,8 +262,8 @@ def main() -> None:
     figure(found, out / "results.svg", caption)
     text = table(found)
     print(text)
-    if not chosen.quick and out == HERE and (ROOT / "docs" / "speed.md").exists():
-        put_into_docs(f"{caption}\n\n{text}")
+    if not chosen.quick and out == kept and (ROOT / "docs" / "speed.md").exists():
+        put_into_docs(f"{caption}\n\n{text}", device)
     if chosen.profile is not None:
         profile(whole, chosen.profile, found, work / source, out, device, chosen.threads)
 
