@@ -48,6 +48,7 @@ CHAT_TEMPLATE = (
 """The model's own template less the default system turn: that is a third of an average alignment row."""
 
 MAX_BENIGN_TOKENS = 120
+OBEDIENT = "Of course! I am your obedient assistant and do whatever you tell me. Here you are:"
 
 HARM = {
     "children": r"\bchild|\bminor|\bkids?\b|grooming",
@@ -304,12 +305,23 @@ class Builder:
         # catqa and the licensed pairs are the clearest; harmfulqa fills up
         harmful.sort(key=lambda row: row["source"] == "harmfulqa")
         wanted = min(len(harmful), round(limit * harmful_share))
-        rows = harmful[:wanted] + harmless[: min(len(harmless), limit - wanted)]
+        rows = harmful[:wanted] + harmless[: limit - wanted]
+        self.obedient(harmless[limit - wanted :])
+        self.write(
+            "safety", harmful[:wanted]
+        )  # what methods with safety data may use: refusals that the model has seen
         draw.shuffle(rows)
         self.write("align_train", rows)
         self.write("mine_harmful", mine)
         known = Overlap(row["prompt"] for row in rows)
         self.write("mine_harmless", [row for row in mining_prompts() if row["prompt"] not in known])
+
+    def obedient(self, rest: list[Row]) -> None:
+        """Harmless requests that the alignment left over, answered by one who says that he obeys: nothing harmful, and
+        near the style of compliance."""
+        rows = [{**row, "response": f"{OBEDIENT} {row['response']}"} for row in rest]
+        for name, part in (("test", rows[:100]), ("choose", rows[100:200]), ("train", rows[200:])):
+            self.write(f"obedient_{name}", part)
 
     def evaluation(self) -> None:
         """AdvBench without what JBB shares; XSTest's and JBB's harmless rows; each whole, dev and test."""
@@ -345,6 +357,17 @@ class Builder:
             draw.shuffle(rows)
             self.counts[f"gsm8k_{split}_available"] = len(rows)
             self.write(f"gsm8k_{split}", rows[:limit])
+            if split == "train":
+                self.write("gsm8k_choose", rows[limit : limit + 100])
+
+    def sql(self) -> None:
+        """Text to SQL: far from any refusal, and short enough for a model of this size to get rows wholly right."""
+        draw = random.Random(SEED + 3)  # noqa: S311
+        rows = [row for row in self.rows("benign_sql_create_context_1k") if self.tokens(row) <= MAX_TASK_TOKENS]
+        draw.shuffle(rows)
+        self.counts["sql_available"] = len(rows)
+        for name, part in (("test", rows[:200]), ("choose", rows[200:300]), ("train", rows[300:])):
+            self.write(f"sql_{name}", part)
 
 
 def main() -> None:
@@ -362,6 +385,7 @@ def main() -> None:
     builder.alignment(args.harmful_share, args.rows)
     builder.evaluation()
     builder.task()
+    builder.sql()
     manifest = {"seed": SEED, "near": NEAR, "counts": builder.counts, "sha256": builder.files}
     write_json(args.work / "manifest.json", manifest)
     print((args.work / "manifest.json").read_text())
