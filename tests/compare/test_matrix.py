@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from logitrail.compare.plan import Plan
 from logitrail.config import load_matrix, parse_matrix
 from logitrail.config.matrix import put
 from logitrail.demo import DATA
@@ -47,6 +48,12 @@ MISTAKES = {
     "tune of nothing": ({"methods__str": {"tune": {"data.limit": []}}}, "give a list of values to try"),
     "tune of a value twice": ({"methods__str": {"tune": {"data.limit": [3, 3]}}}, "has a value twice"),
     "tuning on a reported seed": ({"tuning__seed": 1}, "`tuning.seed` is 1, one of `seeds`"),
+    "tuning on no data set": (
+        {"tuning__data": {"tsk": {}}},
+        "`tuning.data` names 'tsk', which is no data set; did you mean",
+    ),
+    "a data set's seed in tuning": ({"tuning__data": {"task": {"seed": 1}}}, "`tuning.data.task` sets `seed`"),
+    "tuning's data as a list": ({"tuning__data": [1]}, "`tuning.data`"),
     "no trial": ({"tuning__trials": 0}, "`tuning.trials`"),
     "the test split as development split": (
         {"tuning__overrides": {"eval.harmful": HARMFUL, "data.test": "task_dev.jsonl"}},
@@ -124,7 +131,7 @@ def test_paths_start_at_the_file_that_names_them(tmp_path):
             "recipe": "recipes/common.yaml",
             "data": {"b": {"data.train": "b.jsonl"}},
             "methods": {"str": {"tokens": {"file": "t.json"}}, "sft": {"tune": {"data.train": ["c.jsonl"]}}},
-            "tuning": {"overrides": {"eval.harmful": "dev.jsonl"}},
+            "tuning": {"overrides": {"eval.harmful": "dev.jsonl"}, "data": {"b": {"data": {"test": "b_dev.jsonl"}}}},
         },
         folder=tmp_path,
     )
@@ -136,6 +143,7 @@ def test_paths_start_at_the_file_that_names_them(tmp_path):
     assert matrix.methods["sft"].tune == {"data.train": (tmp_path / "c.jsonl",)}
     assert matrix.tuning is not None
     assert matrix.tuning.overrides == {"eval.harmful": tmp_path / "dev.jsonl"}
+    assert matrix.tuning.data == {"b": {"data.test": tmp_path / "b_dev.jsonl"}}
 
 
 def test_a_matrix_as_understood_is_a_matrix(matrix):
@@ -179,3 +187,12 @@ def test_a_cells_key_knows_the_contents_of_every_model(tmp_path):
     (tmp_path / "original" / "config.json").write_text('{"other": 1}')
     assert keys()[0] not in (cell, after[0])
     assert keys()[1] == start
+
+
+def test_each_data_set_has_its_own_development_split(matrix, tmp_path):
+    path = matrix(data={"one": {}, "two": {}}, tuning__data={"two": {"data.test": str(DATA / "task_train.jsonl")}})
+    plan = Plan(load_matrix(path))
+    splits = {data: plan.shared(data, "dev").recipe.data.test for data in ("one", "two")}
+    assert splits == {"one": tmp_path / "task_dev.jsonl", "two": DATA / "task_train.jsonl"}
+    assert {trial.recipe.data.test for trial in plan.trials("two", "str-tuned")} == {DATA / "task_train.jsonl"}
+    assert {cell.recipe.data.test for cell in plan.cells("two", "sft")} == {tmp_path / "task_test.jsonl"}

@@ -134,7 +134,7 @@ class Matrix(Section):
         for name in self.tuning.data if self.tuning is not None else ():
             if name not in self.data_sets():
                 raise ValueError(
-                    f"`tuning.data` names {name!r}, which is no data set; {nearest(name, self.data_sets())}"
+                    f"`tuning.data` names {name!r}, which is no data set; {nearest(name, list(self.data_sets()))}"
                 )
         if tuned and self.tuning is not None and self.tuning.seed in self.seeds:
             raise ValueError(
