@@ -183,7 +183,8 @@ class PactTerm:
         self._options = options
         tokenizer = resources.tokenizer()
         rows = answered_rows(tokenizer, resources.safety_rows())
-        models = (resources.start_model(), resources.base_model())
+        aligned = resources.start_model()
+        models = (aligned, resources.base_model().to(next(aligned.parameters()).device))  # it comes as it was loaded
         # Asked of the embeddings: a smaller one would fail in the middle of a pass, without a word about whose it is.
         known, sibling = (cast("Any", model).get_input_embeddings().weight.shape[0] for model in models)
         if known != sibling:
