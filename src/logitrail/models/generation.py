@@ -35,13 +35,15 @@ class Answer:
 @contextmanager
 def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
     """Dropout off inside, every module's own training flag restored outside."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
+    # The flag itself, past `Module.__setattr__`: a step may do this, and a model with an adapter has thousands of modules.
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.__dict__["training"] = False
     try:
         yield
     finally:
-        for module, flag in flags:
-            module.training = flag
+        for module in training:
+            module.__dict__["training"] = True
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
