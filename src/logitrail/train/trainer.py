@@ -447,11 +447,6 @@ class STRTrainer(SFTTrainer):
         stored, rows = inputs.pop(REFERENCE_KEY, None), inputs.pop(ROWS_KEY, None)
         if not self.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if num_items_in_batch is not None and not bool(torch.as_tensor(num_items_in_batch) > 0):
-            raise DataError(
-                f"every label of the batch at step {self.state.global_step + 1} is masked, so there is nothing to learn "
-                "from it; remove rows without a response"
-            )
         with capture_hidden(self.model) as captured, _capture_output(model) as outputs:
             ce = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
             hidden = captured.take()
@@ -532,12 +527,13 @@ class STRTrainer(SFTTrainer):
         return loss * share.ranks * (1 if scaled else share.micro_batches)
 
     def _safety_terms(self, forward: _Forward, mask: Tensor, reference: ReferenceColumns) -> SafetyTerms:
-        selected = forward.hidden[:, :-1][mask]
+        at = mask.nonzero(as_tuple=True)  # a mask as an index would make a GPU be waited for each time
+        selected = forward.hidden[at]
         logsumexp = None
         if self._form.needs_logsumexp:
             # TRL's head gives l_y = z_y - logsumexp(z): one more column, and no pass over the vocabulary.
-            label_logits = self._head.label_logits(selected, forward.inputs["labels"][:, 1:][mask])
-            logsumexp = label_logits - forward.outputs.log_probs[mask].to(label_logits.dtype)
+            label_logits = self._head.label_logits(selected, forward.inputs["labels"][:, 1:][at])
+            logsumexp = label_logits - forward.outputs.log_probs[at].to(label_logits.dtype)
         columns = self._head.columns(selected)
         if reference.columns.shape != columns.shape:
             raise AnchorReferenceError(
@@ -571,8 +567,15 @@ class STRTrainer(SFTTrainer):
 
     def _require_finite(self, parts: dict[str, Tensor], forward: _Forward, rows: Tensor | None) -> None:
         values = {name: value.detach() for name, value in parts.items()}
-        if bool(torch.isfinite(torch.stack(list(values.values())).sum())):
+        sound = torch.isfinite(torch.stack(list(values.values())).sum())
+        labels = forward.inputs["labels"].new_ones(()) if forward.items is None else torch.as_tensor(forward.items)
+        if bool(sound & (labels.to(sound.device) > 0)):  # one wait for the device, for both
             return
+        if not bool(labels > 0):
+            raise DataError(
+                f"every label of the batch at step {self.state.global_step + 1} is masked, so there is nothing to learn "
+                "from it; remove rows without a response"
+            )
         which = next((name for name, value in values.items() if not bool(torch.isfinite(value))), "ce")
         value = float(values[which])
         which = {"ce": "cross-entropy", "str": "safety-token loss", "str_probe": "loss on probe prompts"}.get(
