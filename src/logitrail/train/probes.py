@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _WATCHED = 32
 _WATCHED_SHARE = 4
 
+# Prompts of one pass at least, where a step has micro-batches: a pass of one short prompt takes a GPU as long.
+_TOGETHER = 8
+
 
 def watched(harmful: int, *, anchored: bool) -> int:
     """On how many of the harmful prompts a trainer watches the drift: it measures often, and a mean over 32 is steady.
@@ -46,6 +49,20 @@ class Share(NamedTuple):
     micro_batches: int = 1
     rank: int = 0
     ranks: int = 1
+
+
+def deal(batch: int, share: Share) -> range | None:
+    """Which of a step's `batch` prompts a share has; None where no process has one in this micro-batch.
+
+    Micro-batches are filled one after another, `_TOGETHER` prompts a process at least, so that a step of many micro-batches
+    pays for few passes. All shares together have each prompt once.
+    """
+    each = max(-(-batch // (share.micro_batches * share.ranks)), min(_TOGETHER, -(-batch // share.ranks)))
+    first = share.micro_batch * share.ranks * each
+    if first >= batch:
+        return None
+    start = min(first + share.rank * each, batch)
+    return range(start, min(start + each, batch))
 
 
 class Probes:
@@ -149,12 +166,10 @@ class Probes:
         training sees the same prompts.
         """
         drawn = self._draw(batch, share.step)
-        each = -(-batch // (share.micro_batches * share.ranks))
-        first = share.micro_batch * share.ranks * each
-        if first >= batch:
+        dealt = deal(batch, share)
+        if dealt is None:
             return None
-        start = first + share.rank * each
-        mine = drawn[start : start + each]
+        mine = [drawn[place] for place in dealt]
         # A process without a prompt still runs one, for nothing: sharded weights are gathered by all processes at once.
         rows = mine or drawn[:1]
         inputs, mask = answered_batch([self._rows[row] for row in rows], next(model.parameters()).device)
