@@ -27,6 +27,9 @@ SHAPES = {
     "smollm2-135m": Shape("SmolLM2-135M", "llama", 576, 30, 1536, 9, 3),
     "qwen2.5-0.5b": Shape("Qwen2.5-0.5B", "qwen2", 896, 24, 4864, 14, 2),
     "llama-3.2-1b": Shape("Llama-3.2-1B", "llama", 2048, 16, 8192, 32, 8),
+    "thin": Shape(
+        "Llama-3.2-1B's 16 layers without their width: a step is Python and kernel launches", "llama", 64, 16, 128, 4, 2
+    ),
     "tiny": Shape("nothing: a smoke test", "llama", 32, 2, 64, 4, 2),
 }
 V32, V128, V152, V262 = 32_000, 128_256, 151_936, 262_144
@@ -155,6 +158,7 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
         "vocabulary": V32,
     }
     many, repeats = (3, 1) if cuda else (1, 6)  # a GPU's steps hardly vary, and its allocator's peak not at all
+    thin: dict[str, Any] = {"shape": "thin", "vocabulary": 1024, "length": 64, "k": 16}
     lengths = (256, 1024, 4096)
     vocabularies = {"32k": V32, "152k": V152, "262k": V262}
     ks = (1, 1024, 4096)
@@ -170,6 +174,7 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
         Case("kl-chunked", "kl-chunked", **base),
         Case("constrained", "constrained", **base),
     )
+    in_turn = ("cache", "adapter-off", "frozen", "str-naive", "kl-chunked", "constrained", "default")
     deep_cases = (_str("cache", **deep), Case("str-naive", "str-naive", **deep))
     full = tuple(
         replace(case, tuning="full")
@@ -217,6 +222,10 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
             replace(case, batch=4)
             for case in (_sft(**base), _str("default", anchor="logprob", default=True, **base), *providers[-2:])
         ), 4 * many),
+        Job("thin", "time", tuple(
+            replace(case, **thin)
+            for case in (*providers, _str("cache"), _str("default", anchor="logprob", default=True))
+        ), 40),
         Job("cache-build", "cache-build", tuple(replace(case, batch=2) for case in anchored[1:]), 4, 0),
         Job("cache-open", "cache-open", (), 5, 0, (("positions", 10_000_000), ("row", 200), ("k", 8))),
     ]  # fmt: skip
@@ -254,6 +263,7 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
         time("default_time", "default", "default", "sft"),
         time("default_over_kl_chunked", "default", "default", "kl-chunked", 1.0),
         time("default_over_constrained", "default", "default", "constrained", 1.0),
+        *(time(f"{name.replace('-', '_')}_time_thin", "thin", name, "sft") for name in in_turn),
     )
     whole = Plan(tuple(jobs), ratios)
     return _smoke(whole) if quick else whole
