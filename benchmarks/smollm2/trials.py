@@ -1,7 +1,7 @@
 """Keep what is finished of `matrix.yaml`: `python benchmarks/smollm2/trials.py [SUMMARY.json]`.
 
-Reads the comparison's summary.json (work/matrix) and writes `trials.json` and `trials.md`: every setting that was tried, on the
-development folds and one seed, and how many cells of the table itself are done.
+Reads the comparison's summary.json (work/matrix) and writes `trials.json` and `trials.md`: every setting that was tried,
+on the development folds and one seed, and how many cells of the table itself are done.
 """
 
 from __future__ import annotations

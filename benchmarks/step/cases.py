@@ -43,8 +43,8 @@ class Case:
     """One way to train one model.
 
     Attributes:
-        method: `sft` (TRL's trainer as it is), `str` (ours), `str-naive`, `kl-naive`, `kl-chunked`, `constrained`; see
-            `methods.py`.
+        method: `sft` (TRL's trainer as it is), `str` (ours), `str-naive`, `kl-naive`, `kl-chunked`, `constrained`,
+            `dpo` (TRL's, on pairs in the place of rows); see `methods.py`.
         reference: of `str`: `cache`, `adapter-off` or `frozen`.
         tuning: `lora` (rank 16 on every linear layer of the backbone) or `full`.
         layers: how many of the shape's layers are kept; None is all.
@@ -222,6 +222,7 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
             replace(case, batch=4)
             for case in (_sft(**base), _str("default", anchor="logprob", default=True, **base), *providers[-2:])
         ), 4 * many),
+        Job("dpo", "time", (_sft(**base), Case("dpo", "dpo", **base)), 4 * many),
         Job("thin", "time", tuple(
             replace(case, **thin)
             for case in (*providers, _str("cache"), _str("default", anchor="logprob", default=True))
@@ -262,6 +263,7 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
         time("cached_time_batch_4", "batch", "cache", "sft"),
         time("default_time", "default", "default", "sft"),
         time("default_over_kl_chunked", "default", "default", "kl-chunked", 1.0),
+        time("dpo_time", "dpo", "dpo", "sft"),
         time("default_over_constrained", "default", "default", "constrained", 1.0),
         *(time(f"{name.replace('-', '_')}_time_thin", "thin", name, "sft") for name in in_turn),
     )

@@ -11,7 +11,7 @@ import torch
 from cases import ROWS_A_BATCH, SHAPES, Case
 from datasets import Dataset
 from peft import LoraConfig
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
@@ -21,7 +21,7 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
-from trl import SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 from logitrail import SafetyTokens, STRConfig, STRTrainer
@@ -34,8 +34,10 @@ FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwe
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """A word-level tokenizer of 8192 words. The models' vocabularies are larger: padded, as many real ones are."""
     words = {"<pad>": 0, "<end>": 1, **{f"w{number}": number for number in range(2, 8192)}}
+    split = Tokenizer(models.WordLevel(words, unk_token="<pad>"))  # noqa: S106 (a token of text)
+    split.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<pad>")),  # noqa: S106 (a token of text)
+        tokenizer_object=split,
         pad_token="<pad>",  # noqa: S106
         eos_token="<end>",  # noqa: S106
     )
@@ -76,6 +78,18 @@ def make_rows(case: Case) -> Dataset:
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(2, case.vocabulary, (ROWS_A_BATCH * case.batch, case.length), generator=generator).tolist()
     return Dataset.from_dict({"input_ids": ids, "labels": ids})
+
+
+def make_pairs(case: Case) -> Dataset:
+    """As many preference pairs, each answer as long as a row: a word of prompt, words, and the end that TRL puts behind."""
+    generator, words = torch.Generator().manual_seed(1), min(case.vocabulary, 8192)
+    shape = (ROWS_A_BATCH * case.batch, case.length - 2)
+    chosen, rejected = (torch.randint(2, words, shape, generator=generator).tolist() for _ in range(2))
+    rows = [
+        {"prompt": "w2", **{key: "".join(f" w{number}" for number in row) for key, row in pair.items()}}
+        for pair in ({"chosen": one, "rejected": other} for one, other in zip(chosen, rejected, strict=True))
+    ]
+    return Dataset.from_list(rows)
 
 
 def probe_prompts(case: Case) -> list[str]:
@@ -127,6 +141,9 @@ def make_trainer(
             settings |= {"str_weight": WEIGHT, "str_anchor": case.anchor, "str_reference": case.reference}
         settings |= {"str_cache_dir": str(folder / "cache")} if case.reference == "cache" else {}
         return STRTrainer(args=STRConfig(**settings), safety_tokens=tokens, **common, **more)
+    if case.method == "dpo":
+        pairs = {**common, "train_dataset": make_pairs(case)}
+        return DPOTrainer(args=DPOConfig(**settings), **pairs)
     trainer = HAND_WRITTEN[case.method](args=SFTConfig(**settings), **common)
     trainer.safety_ids = torch.tensor(tokens.ids, device=device)
     return trainer

@@ -182,6 +182,15 @@ def profile(
         (folder / f"{name}.txt").write_text(f"{dataclasses.asdict(case)}\n{result['table']}\n")
 
 
+def keep_older(result: dict[str, Any], older: dict[str, Any], names: list[str]) -> None:
+    """Where some jobs alone were run: the other lines stay, each with the commit that it was measured at."""
+    kept = {name: {"commit": older["commit"], **value} for name, value in older["ratios"].items()}
+    both = {**kept, **result["ratios"]}
+    result["ratios"] = {name: both[name] for name in (*names, "cache_open") if name in both}
+    for part in ("seconds", "peak_mib", "facts", "jobs"):
+        result[part] = {**older[part], **result[part]}
+
+
 def put_into_docs(text: str, device: str) -> None:
     page, (begin, end) = ROOT / "docs" / "speed.md", MARKS[device]
     before, rest = page.read_text().split(begin)
@@ -236,14 +245,14 @@ def main() -> None:
             samples = run_job(job, work / source, device, chosen.threads, fresh=not chosen.quick)
             store.put(job, samples, time.perf_counter() - began, load)
     records = {job.name: record for job in whole.jobs if (record := store.get(job)) is not None}
-    found = ratios(whole, records)
+    now = commit()
     result = {
         "schema_version": 1,
         "quick": chosen.quick,
-        "commit": commit(),
+        "commit": now,
         **context,
         "dtype": "bfloat16" if device == "cuda" else "float32",
-        "ratios": found,
+        "ratios": {name: {**value, "commit": now} for name, value in ratios(whole, records).items()},
         **absolute(records),
         "shapes": {name: dataclasses.asdict(shape) for name, shape in SHAPES.items()},
         "jobs": {
@@ -255,12 +264,15 @@ def main() -> None:
             if job.name in records
         },
     }
+    if chosen.only and (out / "results.json").exists():
+        keep_older(result, json.loads((out / "results.json").read_text()), [ratio.name for ratio in whole.ratios])
+    found = result["ratios"]
     (out / "results.json").write_text(json.dumps(result, indent=2) + "\n")
     caption = (
         f"{context['hardware']}, {chosen.threads} threads, torch {versions['torch']}, commit {result['commit'][:12]}"
     )
     figure(found, out / "results.svg", caption)
-    text = table(found)
+    text = table(found, now)
     print(text)
     if not chosen.quick and out == kept and (ROOT / "docs" / "speed.md").exists():
         put_into_docs(f"{caption}\n\n{text}", device)

@@ -95,8 +95,8 @@ def absolute(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def table(found: dict[str, Any]) -> str:
-    """The ratios as Markdown."""
+def table(found: dict[str, Any], commit: str) -> str:
+    """The ratios as Markdown; a line of another commit than `commit` names its own."""
     rows = [(f"`{name}`", value, 3, "<=") for name, value in found.items() if name != "cache_open"]
     if "cache_open" in found:
         opened = found["cache_open"]
@@ -106,6 +106,8 @@ def table(found: dict[str, Any]) -> str:
         middle, low, high = (f"{value[key]:.{digits}f}" for key in ("median", "low", "high"))
         bound = f"{sign} {value['bound']:g}" if "bound" in value else ""
         holds = {True: "yes", False: "no", None: ""}[value.get("holds")]
+        of = value.get("commit", commit)
+        name = name if of == commit else f"{name} ({of[:7]})"
         lines.append(f"| {name} | {middle} | {low} to {high} | {value['n']} | {bound} | {holds} |")
     return "\n".join(lines) + "\n"
 

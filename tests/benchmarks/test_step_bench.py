@@ -29,7 +29,9 @@ def step():
     """The benchmark's modules; its folder is a script's, not a package."""
     sys.path.insert(0, str(STEP))
     try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in ("cases", "summary", "worker")})
+        yield SimpleNamespace(
+            **{name: importlib.import_module(name) for name in ("cases", "summary", "worker", "methods", "run")}
+        )
     finally:
         sys.path.remove(str(STEP))
 
@@ -81,6 +83,29 @@ def test_every_ratio_has_its_job_and_cases(step, device):
         for job in (job for job in plan.jobs if job.name == ratio.job or job.name.startswith(f"{ratio.job}-")):
             for case in job.cases:
                 assert (case.depth >= 16, case.vocabulary, case.length, case.tuning) == (True, 128_256, 1024, "lora")
+
+
+def test_a_probe_prompt_is_as_long_as_it_says(step):
+    """Without a pre-tokenizer it was one unknown token, and the default looked cheaper than it is."""
+    methods, case = step.methods, step.cases.Case("default", "str", default=True)
+    tokenizer = methods.make_tokenizer()
+    lengths = {len(tokenizer(prompt)["input_ids"]) for prompt in methods.probe_prompts(case)}
+    assert lengths == {methods.PROBE_WORDS}
+    pair = methods.make_pairs(case)[0]
+    assert len(tokenizer(pair["prompt"] + pair["chosen"])["input_ids"]) == case.length - 1  # TRL puts the end behind
+
+
+def test_lines_of_jobs_not_run_again_stay_under_their_commit(step):
+    value = {"median": 1.0, "low": 1.0, "high": 1.0, "n": 3}
+    parts = {part: {} for part in ("seconds", "peak_mib", "facts")}
+    older = {"commit": "a" * 40, "ratios": {"x": dict(value), "y": dict(value)}, **parts, "jobs": {"one": 1, "two": 1}}
+    result = {"ratios": {"x": {**value, "commit": "b" * 40}}, **parts, "jobs": {"one": 2}}
+    step.run.keep_older(result, older, ["y", "x", "z"])
+    assert {name: ratio["commit"][0] for name, ratio in result["ratios"].items()} == {"y": "a", "x": "b"}
+    assert result["jobs"] == {"one": 2, "two": 1}
+    table = step.summary.table(result["ratios"], "b" * 40)
+    assert "`y` (aaaaaaa)" in table
+    assert "`x` |" in table
 
 
 def test_one_member_steps_at_a_time_and_the_order_turns(step):
