@@ -66,6 +66,10 @@ def _uri(picture: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(picture.encode()).decode()
 
 
+_LEGEND_INSIDE = 4
+_LEGEND_COLUMNS = 3
+
+
 def _image(title: str, alt: str, width: float, height: float, draw: Draw) -> Image:
     """Render `draw(axes, paper)` for both papers; width and height in inches."""
     style = {
@@ -173,14 +177,25 @@ def curve_figure(title: str, unit: str, curves: Mapping[str, Curve], *, from_zer
             top = max(value for curve in curves.values() for _, value in curve)
             axes.set_ylim(bottom=0, top=1.08 * top if top > 0 else 1)
         axes.locator_params(axis="x", integer=True)
-        axes.legend(fontsize=8.5, handlelength=2.6)
+        if len(curves) <= _LEGEND_INSIDE:
+            axes.legend(fontsize=8.5, handlelength=2.6)
+        else:  # below the axis: inside it would lie on the lines
+            axes.legend(
+                fontsize=7.5,
+                handlelength=2.2,
+                loc="upper center",
+                bbox_to_anchor=(0.45, -0.2),
+                ncols=_LEGEND_COLUMNS,
+                columnspacing=1.2,
+            )
 
     alt = "; ".join(
         f"{short(name, 60)} from {plain(curve[0][1])} at step {plain(curve[0][0])} to {plain(curve[-1][1])} "
         f"at step {plain(curve[-1][0])}"
         for name, curve in curves.items()
     )
-    return _image(title, f"{title} over training steps. {alt}.", 4.6, 2.6, draw)
+    below = 0.0 if len(curves) <= _LEGEND_INSIDE else 0.2 + 0.16 * -(-len(curves) // _LEGEND_COLUMNS)
+    return _image(title, f"{title} over training steps. {alt}.", 4.6, 2.6 + below, draw)
 
 
 def _error(rate: Rate, value: float) -> tuple[list[list[float]], bool]:
