@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
+from tests.axe import axe_script
 from tests.docs.pages import ROOT
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -81,10 +81,7 @@ def test_in_a_real_browser(site, tmp_path):
         options.add_argument(flag)
     options.add_argument(f"--user-data-dir={tmp_path}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    spec = importlib.util.find_spec("axe_playwright_python")
-    axe = None
-    if spec is not None and spec.submodule_search_locations:
-        axe = (Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8")
+    axe = axe_script()
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     try:
         for name in ("index.html", "tutorial.html", "method.html", "how-to/public-tools.html", "reference/recipe.html"):
@@ -101,12 +98,9 @@ def test_in_a_real_browser(site, tmp_path):
                 assert driver.execute_script("return document.documentElement.scrollWidth") == width, at
                 shown = driver.execute_script("return document.body.dataset.mdColorScheme")
                 assert shown == ("slate" if dark else "default"), at
-                if axe is not None:
-                    driver.execute_script(axe)
-                    found = driver.execute_async_script(
-                        "const done = arguments[0]; axe.run({preload: false}).then(done)"
-                    )
-                    assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == [], at
+                driver.execute_script(axe)
+                found = driver.execute_async_script("const done = arguments[0]; axe.run({preload: false}).then(done)")
+                assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == [], at
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         driver.set_window_size(1400, 900)
         driver.get((site / "index.html").as_uri())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from logitrail.report import build_report
+from tests.axe import axe_script
 from tests.report.report_fixture import answers, full_report, log, summary, write_lines, write_run
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -135,13 +135,9 @@ def test_dark_is_dark_and_figures_follow(browser: Any, report: Path) -> None:
 def test_axe_finds_no_violation(
     browser: Any, which: str, dark: bool, width: int, request: pytest.FixtureRequest
 ) -> None:
-    spec = importlib.util.find_spec("axe_playwright_python")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("axe-core is not installed: pip install --no-deps axe-playwright-python")
     show(browser, request.getfixturevalue(which), dark=dark, width=width)
     browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true })")
-    axe = Path(spec.submodule_search_locations[0]) / "axe.min.js"
-    browser.execute_script(axe.read_text(encoding="utf-8"))
+    browser.execute_script(axe_script())
     result = browser.execute_async_script("const done = arguments[0]; axe.run().then(done)")
     assert len(result["passes"]) > 40
     assert [(found["id"], found["nodes"][0]["html"]) for found in result["violations"]] == []
