@@ -689,6 +689,15 @@ CASES: dict[str, Case] = {
     ),
     # drift
     "drift: unknown dtype": Case(lambda w: _drift(w, "--dtype", "int4"), ("--dtype", "float32")),
+    "drift: a template without a system message": Case(
+        lambda w: _drift(
+            w,
+            "--system",
+            "be kind",
+            model=_template(w, lambda t: t.replace("in messages %}", "in messages if m['role'] != 'system' %}")),
+        ),
+        ("leaves the system message out", "start of the prompts"),
+    ),
     "drift: unknown anchor": Case(lambda w: _drift(w, "--anchor", "x"), ("logit, logprob",)),
     "drift: a whole model alone": Case(lambda w: _drift(w, reference=False), ("--reference",)),
     "drift: damaged adapter": Case(

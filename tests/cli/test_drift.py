@@ -32,27 +32,29 @@ def places(tmp_path_factory, model_folder):
     return folder
 
 
-def logprobs(model, tokenizer, ids) -> np.ndarray:
+def logprobs(model, tokenizer, ids, *, system=None) -> np.ndarray:
     """log P of each id behind each prompt, one prompt at a time, from the model's own logits in float64."""
     rows = []
     with torch.no_grad():
         for prompt in PROMPTS:
-            context = torch.tensor([generation_ids(tokenizer, prompt)])
+            context = torch.tensor([generation_ids(tokenizer, prompt, system=system)])
             rows.append(model(input_ids=context).logits[0, -1].double().log_softmax(-1)[ids].numpy())
     return np.array(rows)
 
 
-def test_numbers_of_an_adapter_are_those_of_plain_forward_passes(places, model_folder, logitrail):
+@pytest.mark.parametrize("system", [None, "You help with cooking."])
+def test_numbers_of_an_adapter_are_those_of_plain_forward_passes(places, model_folder, logitrail, system):
     from peft import PeftModel
 
-    result = logitrail("drift", places / "adapter", "--probes", places / "probes.jsonl", "--json")
+    more = () if system is None else ("--system", system)
+    result = logitrail("drift", places / "adapter", "--probes", places / "probes.jsonl", "--json", *more)
     assert result.code == 0, result.err
     found = json.loads(result.out)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     ids = SafetyTokens.from_templates(tokenizer).ids
     base = AutoModelForCausalLM.from_pretrained(model_folder).eval()
-    before = logprobs(base, tokenizer, ids)
-    after = logprobs(PeftModel.from_pretrained(base, places / "adapter").eval(), tokenizer, ids)
+    before = logprobs(base, tokenizer, ids, system=system)
+    after = logprobs(PeftModel.from_pretrained(base, places / "adapter").eval(), tokenizer, ids, system=system)
     change = after - before
     rows = found["rows"]
     assert [row["prompt"] for row in rows] == PROMPTS

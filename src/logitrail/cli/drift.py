@@ -21,6 +21,7 @@ def drift(
     ] = None,
     anchor: Annotated[str, typer.Option(help="logprob, logit, centered, margin or common.")] = "logprob",
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N prompts.")] = None,
+    system: Annotated[str | None, typer.Option(help="A system message before every prompt.")] = None,
     rows: Annotated[int, typer.Option(min=0, help="Show the N prompts that moved most.")] = 5,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     trust_remote_code: Annotated[
@@ -50,6 +51,7 @@ def drift(
         tokens=tokens,
         anchor=anchor,
         limit=limit,
+        system=system,
         dtype=dtype,
         trust_remote_code=trust_remote_code or (),
         progress=StderrProgress(),

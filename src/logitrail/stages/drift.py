@@ -77,6 +77,7 @@ def measure_drift(
     tokens: Path | None = None,
     anchor: str = "logprob",
     limit: int | None = None,
+    system: str | None = None,
     dtype: str = "auto",
     trust_remote_code: Sequence[str] = (),
     progress: Progress | None = None,
@@ -93,6 +94,7 @@ def measure_drift(
         reference: the aligned model; by default the one that the adapter sits on.
         tokens: a `safety_tokens.json`; by default the built-in templates' tokens.
         limit: use only the first prompts.
+        system: a system message before every prompt, as a recipe's `data.system` is.
         trust_remote_code: the models whose repository's Python code may run, each by its folder or as NAME@COMMIT. An
             adapter names the model it sits on, and whoever made the adapter chose that name: it must be named here too.
 
@@ -130,7 +132,7 @@ def measure_drift(
                 trust_remote_code=_trusts(trusted, place.base),
             )
             found.check(loaded.tokenizer)
-            sides.append(_columns(loaded, [*found.ids, *compliance], prompts, meter))
+            sides.append(_columns(loaded, [*found.ids, *compliance], prompts, system, meter))
             del loaded
     before, after = sides
     difference = anchor_difference(
@@ -159,6 +161,7 @@ def measure_drift(
         "anchor": anchor,
         "unit": form.unit,
         "prompts": len(prompts),
+        "system": system,
         "tokens": {"count": count, "hash": found.hash},
         "drift": _summary(drift),
         "change": _summary(change),
@@ -191,12 +194,14 @@ def _trusts(trusted: Mapping[str, str | None], name: str) -> bool:
     return (name if on_hub(name) else str(Path(name).resolve())) in trusted
 
 
-def _columns(loaded: LoadedModel, ids: list[int], prompts: list[str], meter: Meter) -> ReferenceColumns:
+def _columns(
+    loaded: LoadedModel, ids: list[int], prompts: list[str], system: str | None, meter: Meter
+) -> ReferenceColumns:
     """At the position behind each prompt's generation prompt, in the prompts' order."""
     model, tokenizer = loaded.model, loaded.tokenizer
     head = SafetyHead(model, ids)
     head.verify(model)
-    contexts = [generation_ids(tokenizer, prompt) for prompt in prompts]
+    contexts = [generation_ids(tokenizer, prompt, system=system) for prompt in prompts]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     now = measure_prompts(model, head, contexts, pad, with_logsumexp=True, on_prompts=meter.advance)
     assert now.logsumexp is not None  # asked for
