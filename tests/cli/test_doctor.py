@@ -91,6 +91,30 @@ def test_mined_tokens_repeats_and_a_method_that_alternates(project, logitrail):
 
 
 @pytest.mark.parametrize(
+    ("kinds", "level", "words"),
+    [
+        (("harmful", "harmless"), "ok", "12 harmful, 5 harmless"),
+        (("harmful",), "warning", "12 harmful, 0 harmless: refusals are held on the task's rows alone"),
+        ((), "warning", "0 harmful, 0 harmless"),
+    ],
+)
+def test_an_anchor_without_probe_prompts_is_told(project, logitrail, kinds, level, words):
+    names = {"harmful": "probes", "harmless": "harmless_probes"}
+    write_jsonl(project.folder / "probe_harmful.jsonl", [{"prompt": f"How do I break {i}?"} for i in range(12)])
+    write_jsonl(project.folder / "probe_harmless.jsonl", [{"prompt": f"How do I bake {i}?"} for i in range(5)])
+    given = {names[kind]: f"probe_{kind}.jsonl" for kind in kinds}
+    result = logitrail(
+        "doctor", project.write(tokens={"top_k": 8}, methods=["sft", "str"], **given), "--quick", "--json"
+    )
+    assert result.code == 0, result.err
+    found = findings(json.loads(result.out))["probe prompts"]
+    assert found["level"] == level
+    assert words in found["text"]
+    plain = logitrail("doctor", project.write(tokens={"top_k": 8}, methods=["sft"]), "--quick", "--json")
+    assert "probe prompts" not in findings(json.loads(plain.out))
+
+
+@pytest.mark.parametrize(
     ("changes", "subject", "words"),
     [
         ({"data__train": "none.jsonl"}, "training data", "none.jsonl"),

@@ -82,6 +82,8 @@ def doctor(context: Context, *, quick: bool = False) -> Diagnosis:
         check(f"method {name}", lambda name=name: _options(context, name))  # type: ignore[misc]
     check("training data", lambda: _data(context))
     check("evaluation prompts", lambda: _evaluation(context))
+    if any(_anchors(context, name) for name in recipe.methods):
+        check("probe prompts", lambda: _probes(context))
     held: list[LoadedModel] = []
     if check("model", lambda: _model(context, held)):
         check("head", lambda: _head(held[0]))
@@ -144,6 +146,28 @@ def _options(context: Context, name: str) -> str:
     return (
         f"{method(name).summary}; lambda {config.str_weight}, anchor {config.str_anchor}, "
         f"learning rate {config.learning_rate:g}"
+    )
+
+
+def _anchors(context: Context, name: str) -> bool:
+    try:
+        weight = method_config(context, name).str_weight
+    except LogitrailError:  # said where the method is checked
+        return False
+    return weight == "auto" or float(weight) > 0
+
+
+def _probes(context: Context) -> str | Finding:
+    counts = [len(read_prompts(path)) if path is not None else 0 for path in context.recipe.probe_files]
+    text = "{} harmful, {} harmless".format(*counts)
+    if all(counts):
+        return text
+    return Finding(
+        "probe prompts",
+        "warning",
+        f"{text}: refusals are held on the task's rows alone, where nothing says what should not be refused, and the model "
+        "may grow lax or prudish; give some fifty prompts of each kind, without answers: `tokens.mine`, or `probes` and "
+        "`harmless_probes`",
     )
 
 
