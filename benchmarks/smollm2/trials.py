@@ -45,7 +45,7 @@ def shown(rate: dict[str, Any] | None) -> str:
 
 def line(trial: Trial) -> str:
     """A row of the table."""
-    setting = ", ".join(f"{key.rsplit('.', 1)[-1]} {value:g}" for key, value in trial["setting"].items()) or "-"
+    setting = ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in trial["setting"].items()) or "-"
     rates = [shown(trial["rates"].get(name)) for name in ("refusal", "over_refusal", "utility")]
     loss = "-" if trial["held_out_loss"] is None else f"{trial['held_out_loss']:.4f}"
     return "| " + " | ".join((trial["row"], setting, *rates, loss)) + " |"
@@ -79,12 +79,12 @@ def main() -> None:
             "",
             "## Cells on the test folds",
             "",
-            "| data | row | seed | refusal | over-refusal |",
-            "|---|---|---|---|---|",
+            "| data | row | seed | refusal | over-refusal | held-out loss |",
+            "|---|---|---|---|---|---|",
         ]
         lines += [
             f"| {cell['data']} | {cell['row']} | {cell['seed']} | {shown(cell['rates'].get('refusal'))} | "
-            f"{shown(cell['rates'].get('over_refusal'))} |"
+            f"{shown(cell['rates'].get('over_refusal'))} | {cell['held_out_loss']:.4f} |"
             for cell in done
         ]
     write_bytes(HERE / "trials.md", ("\n".join(lines) + "\n").encode())

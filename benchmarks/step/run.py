@@ -184,6 +184,12 @@ def profile(
 
 def keep_older(result: dict[str, Any], older: dict[str, Any], names: list[str]) -> None:
     """Where some jobs alone were run: the other lines stay, each with the commit that it was measured at."""
+    for what in ("device", "hardware", "threads", "versions", "dtype", "quick"):
+        if older[what] != result[what]:
+            raise SystemExit(
+                f"the kept results are of {what} {older[what]} and these of {result[what]}, so they cannot stand in one "
+                "table; run all jobs, or name another --out"
+            )
     kept = {name: {"commit": older["commit"], **value} for name, value in older["ratios"].items()}
     both = {**kept, **result["ratios"]}
     result["ratios"] = {name: both[name] for name in (*names, "cache_open") if name in both}
@@ -207,6 +213,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke test: the figures mean nothing")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     chosen = parser.parse_args()
+    if chosen.quick and chosen.out is None:
+        parser.error("--quick needs --out: its figures mean nothing and must not lie among those that do")
     device = "cpu" if chosen.quick else chosen_device(chosen.device)
     whole = plan(device=device, quick=chosen.quick)
     names = [job.name for job in whole.jobs]

@@ -107,7 +107,7 @@ def table(found: dict[str, Any], commit: str) -> str:
         bound = f"{sign} {value['bound']:g}" if "bound" in value else ""
         holds = {True: "yes", False: "no", None: ""}[value.get("holds")]
         of = value.get("commit", commit)
-        name = name if of == commit else f"{name} ({of[:7]})"
+        name = name if of == commit else f"{name} ({of[:7]}{' with changes' if 'changes' in of else ''})"
         lines.append(f"| {name} | {middle} | {low} to {high} | {value['n']} | {bound} | {holds} |")
     return "\n".join(lines) + "\n"
 

@@ -98,13 +98,25 @@ def test_a_probe_prompt_is_as_long_as_it_says(step):
 def test_lines_of_jobs_not_run_again_stay_under_their_commit(step):
     value = {"median": 1.0, "low": 1.0, "high": 1.0, "n": 3}
     parts = {part: {} for part in ("seconds", "peak_mib", "facts")}
-    older = {"commit": "a" * 40, "ratios": {"x": dict(value), "y": dict(value)}, **parts, "jobs": {"one": 1, "two": 1}}
-    result = {"ratios": {"x": {**value, "commit": "b" * 40}}, **parts, "jobs": {"one": 2}}
+    same = {
+        "device": "cpu",
+        "hardware": "x",
+        "threads": 2,
+        "versions": {"torch": "2"},
+        "dtype": "float32",
+        "quick": False,
+    }
+    ratios = {"x": dict(value), "y": dict(value)}
+    older = {**same, "commit": "a" * 40 + " with changes", "ratios": ratios, **parts, "jobs": {"one": 1, "two": 1}}
+    result = {**same, "ratios": {"x": {**value, "commit": "b" * 40}}, **parts, "jobs": {"one": 2}}
+    for what in same:
+        with pytest.raises(SystemExit, match=f"are of {what} "):
+            step.run.keep_older({**result, what: None}, older, ["y", "x", "z"])
     step.run.keep_older(result, older, ["y", "x", "z"])
     assert {name: ratio["commit"][0] for name, ratio in result["ratios"].items()} == {"y": "a", "x": "b"}
     assert result["jobs"] == {"one": 2, "two": 1}
     table = step.summary.table(result["ratios"], "b" * 40)
-    assert "`y` (aaaaaaa)" in table
+    assert "`y` (aaaaaaa with changes)" in table
     assert "`x` |" in table
 
 

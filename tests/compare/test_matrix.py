@@ -52,6 +52,10 @@ MISTAKES = {
         {"tuning__data": {"tsk": {}}},
         "`tuning.data` names 'tsk', which is no data set; did you mean",
     ),
+    "tuning over what is tuned": (
+        {"tuning__data": {"task": {"training.learning_rate": 5e-4}}},
+        "`tuning.data.task` sets `training.learning_rate`, and `methods.str-tuned` tunes `training.learning_rate`",
+    ),
     "a data set's seed in tuning": ({"tuning__data": {"task": {"seed": 1}}}, "`tuning.data.task` sets `seed`"),
     "tuning's data as a list": ({"tuning__data": [1]}, "`tuning.data`"),
     "no trial": ({"tuning__trials": 0}, "`tuning.trials`"),

@@ -7,6 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from logitrail.models import SafetyHead
+from logitrail.models.generation import evaluation_mode
 from logitrail.reference import AdapterOff, measure
 from tests.tiny import tiny_llama
 
@@ -46,6 +47,23 @@ def test_it_is_what_pefts_switch_gives(policy):
     assert not torch.allclose(found.columns, with_adapter.columns)
     states = provider.states(INPUTS, MASK)
     torch.testing.assert_close(states.head(states.hidden)[:, IDS].float(), wanted.columns.float())
+
+
+def test_evaluation_mode_gives_every_module_its_own_flag_back(policy):
+    model, _ = policy
+    resting = list(model.modules())[::3]
+    for module in resting:
+        module.training = False
+    before = [module.training for module in model.modules()]
+    with evaluation_mode(model):
+        assert not any(module.training for module in model.modules())
+        with evaluation_mode(model):
+            pass
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == before
+    with pytest.raises(KeyError, match="inside"), evaluation_mode(model):
+        raise KeyError("inside")
+    assert [module.training for module in model.modules()] == before
 
 
 def test_the_policy_is_as_it_was(policy):

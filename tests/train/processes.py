@@ -32,6 +32,11 @@ CASES: dict[str, dict[str, Any]] = {
         "str_reference": "cache", "str_anchor": "logprob", "harmless": HARMLESS, "str_probe_weight": 2.0,
         "str_probe_batch": 6, "optim": "sgd", "learning_rate": 0.05,
     },
+    # more probe prompts than the first micro-batch takes: a later one has them for one of two processes alone
+    "many": {
+        "str_reference": "cache", "str_anchor": "logprob", "harmless": HARMLESS, "str_probe_weight": 2.0,
+        "str_probe_batch": 18, "optim": "sgd", "learning_rate": 0.05,
+    },
     "auto": {
         "str_reference": "cache", "str_anchor": "logprob", "str_weight": "auto", "str_drift_budget": 0.05,
         "str_drift_every": 1,
@@ -89,7 +94,8 @@ def main() -> None:
     torch.set_num_threads(1)
     shard_on_a_processor()
     for case in cases:
-        trainer = train(case, folder, batch=4, accumulation=1)
+        rows = 2 if case.endswith("many") else 4
+        trainer = train(case, folder, batch=rows, accumulation=4 // rows)
         result = whole_weights(trainer)
         mine = {
             "log": logged(trainer),

@@ -18,7 +18,7 @@ from tests.train.processes import CASES, logged, train, whole_weights
 from tests.train.setting import largest_difference
 
 ROOT = Path(__file__).parents[2]
-SHARDED = ["fsdp:labels", "fsdp:first", "fsdp:full", "fsdp:probes", "fsdp:auto"]
+SHARDED = ["fsdp:labels", "fsdp:first", "fsdp:full", "fsdp:probes", "fsdp:many", "fsdp:auto"]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from datasets import Dataset
-from peft import get_peft_model
+from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from trl import SFTConfig, SFTTrainer
 
 from logitrail import STRConfig
@@ -336,6 +336,14 @@ def test_a_masked_batch_is_an_error(tokenizer, tokens, tmp_path):
     )
     with pytest.raises(DataError, match="every label of the batch at step"):
         trainer.train()
+
+
+@pytest.mark.parametrize("kind", [PromptTuningConfig, PrefixTuningConfig])
+def test_virtual_tokens_are_refused(tokenizer, tokens, tmp_path, kind):
+    """Hidden states and labels would stand three places apart, and nothing would say so."""
+    adapter = kind(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    with pytest.raises(RecipeError, match=f"{kind.__name__}.*virtual tokens"):
+        str_trainer(tokenizer, tokens, tmp_path, peft_config=adapter, str_reference="frozen")
 
 
 def test_tokens_of_another_tokenizer_are_refused(tokens, tmp_path):

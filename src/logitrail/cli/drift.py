@@ -51,7 +51,7 @@ def drift(
         tokens=tokens,
         anchor=anchor,
         limit=limit,
-        system=system,
+        system=system or None,
         dtype=dtype,
         trust_remote_code=trust_remote_code or (),
         progress=StderrProgress(),
@@ -62,7 +62,8 @@ def drift(
     columns = ("mean", "low", "high", "q05", "q50", "q95", "max")
     safety = found["p_safety"]
     table(
-        f"drift of {model} from {found['reference']} on {found['prompts']} prompts, {found['tokens']['count']} tokens",
+        f"drift of {model} from {found['reference']} on {found['prompts']} prompts"
+        f"{' behind a system message' if found['system'] else ''}, {found['tokens']['count']} tokens",
         ("what", *columns),
         [
             (name, *(number(of[column], ".4f") for column in columns))

@@ -300,7 +300,8 @@ class Plan:
             if self._files.file_hash(here) == self._files.file_hash(there):
                 raise RecipeError(
                     f"{self._source}: the development split's `{section}.{name}` is the test split's ({here}), so the "
-                    f"chosen settings would have seen what is reported; name another in tuning.overrides.{section}.{name}"
+                    f"chosen settings would have seen what is reported; name another `{section}.{name}` in "
+                    f"tuning.overrides or tuning.data.{data}"
                 )
             both = _prompts(here, dev, section) & _prompts(there, test, section)
             if both:

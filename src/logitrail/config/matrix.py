@@ -131,6 +131,7 @@ class Matrix(Section):
             raise ValueError(
                 f"`methods.{tuned[0]}` has `tune`, and no `tuning` section names the development split; add one"
             )
+        self._tunes_what_it_says()
         for name in self.tuning.data if self.tuning is not None else ():
             if name not in self.data_sets():
                 raise ValueError(
@@ -142,6 +143,21 @@ class Matrix(Section):
                 "very training that it was chosen for: name another"
             )
         return self
+
+    def _tunes_what_it_says(self) -> None:
+        """The development split goes over a trial's setting: it may not change what is tried."""
+        if self.tuning is None:
+            return
+        split = {"overrides": self.tuning.overrides, **{f"data.{name}": of for name, of in self.tuning.data.items()}}
+        for row, section in self.methods.items():
+            for tried in section.tune:
+                for place, overrides in split.items():
+                    for key in overrides:
+                        if key == tried or key.startswith(f"{tried}.") or tried.startswith(f"{key}."):
+                            raise ValueError(
+                                f"`tuning.{place}` sets `{key}`, and `methods.{row}` tunes `{tried}`: every trial would "
+                                "get the same; leave it out there"
+                            )
 
     @property
     def reference_row(self) -> str:

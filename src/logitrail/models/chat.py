@@ -63,11 +63,11 @@ def require_system_turn(tokenizer: PreTrainedTokenizerBase, system: str) -> None
     except Exception as error:  # whatever a template raises
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise ModelError(
-            f"the chat template of {name} refuses a system message ({reason}); take it away (`data.system`) and put "
-            "its text at the start of the prompts"
+            f"the chat template of {name} refuses a system message ({reason}); give none (in a recipe: `data.system`) "
+            "and put its text at the start of the prompts"
         ) from error
     if system.strip() not in text:
         raise ModelError(
-            f"the chat template of {name} leaves the system message out; take it away (`data.system`) and put its text "
-            "at the start of the prompts"
+            f"the chat template of {name} leaves the system message out; give none (in a recipe: `data.system`) and put "
+            "its text at the start of the prompts"
         )

@@ -1,6 +1,6 @@
 """The frozen aligned model that the policy started from, in three forms behind one protocol."""
 
-from logitrail.reference.adapter_off import AdapterOff, why_not_adapter_off
+from logitrail.reference.adapter_off import AdapterOff, adapter_layers, adapters_off, why_not_adapter_off
 from logitrail.reference.building import build_cache
 from logitrail.reference.cache import Cached, CacheIdentity, ReferenceCache
 from logitrail.reference.frozen import Frozen, Several
@@ -22,6 +22,8 @@ __all__ = [
     "ReferenceProvider",
     "ReferenceStates",
     "Several",
+    "adapter_layers",
+    "adapters_off",
     "build_cache",
     "mean_columns",
     "measure",

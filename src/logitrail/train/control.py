@@ -16,17 +16,18 @@ START = 0.1
 _TRAVEL = 3.75
 _FASTEST = 0.15
 _AIM = 0.8
-_LOWEST, _HIGHEST = 0.01, 10.0
+_LOWEST = 0.01
 
 
 @dataclass
 class DualAscent:
     """Exponentiated dual ascent on lambda for the constraint drift <= budget.
 
-        lambda <- clip(lambda * exp(rate * clip(drift / (0.8 budget) - 1, -1, 1))),    rate = min(0.15, 3.75 / measurements)
+        lambda <- max(0.01, lambda * exp(rate * clip(drift / (0.8 budget) - 1, -1, 1)))
+        rate = min(0.15, 3.75 / measurements)
 
     The logarithm of lambda moves, since useful values span decades; the step is bounded, so that one noisy measurement
-    changes lambda by a factor of exp(rate) at the most.
+    changes lambda by a factor of exp(rate) at the most, and a whole training from 0.1 to 4.25.
 
     Attributes:
         budget: the drift that is allowed at the end.
@@ -40,5 +41,5 @@ class DualAscent:
         """Take one of the training's `measurements` and return the new lambda."""
         rate = min(_FASTEST, _TRAVEL / max(1, measurements))
         excess = max(-1.0, min(1.0, drift / (_AIM * self.budget) - 1.0))
-        self.weight = max(_LOWEST, min(_HIGHEST, self.weight * math.exp(rate * excess)))
+        self.weight = max(_LOWEST, self.weight * math.exp(rate * excess))
         return self.weight

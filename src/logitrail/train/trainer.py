@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +21,7 @@ from trl import SFTTrainer
 
 from logitrail.artifacts import sha256_of_json, storage_errors, sync_tree
 from logitrail.card import put_section
-from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError
+from logitrail.errors import AnchorReferenceError, DataError, ModelError, NumericalError, RecipeError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_mask, position_penalty
 from logitrail.methods import Companion, Term, Training
 from logitrail.models.chat import Message
@@ -37,6 +37,8 @@ from logitrail.reference import (
     ReferenceColumns,
     ReferenceProvider,
     Several,
+    adapter_layers,
+    adapters_off,
     build_cache,
     mean_columns,
     measure,
@@ -193,6 +195,13 @@ class STRTrainer(SFTTrainer):
         self._token_weights = (
             torch.tensor(weights) if form.per_token and any(weight != 1.0 for weight in weights) else None
         )
+        for adapter, adapter_config in (getattr(self.model, "peft_config", None) or {}).items():
+            if getattr(adapter_config, "is_prompt_learning", False):
+                raise RecipeError(
+                    f"adapter {adapter!r} ({type(adapter_config).__name__}) puts virtual tokens before each row, so a "
+                    "label and the hidden state that predicts it do not stand at the same place; use LoRA or another "
+                    "adapter on weights"
+                )
         self._head = SafetyHead(self.model, self._ids, sparse_gradient=True)
         self._head.verify(self.model)
         if isinstance(self.train_dataset, Dataset) and labelled_positions(self.train_dataset) == 0:
@@ -372,7 +381,7 @@ class STRTrainer(SFTTrainer):
 
             # A fresh adapter adds nothing yet; switched off, it costs nothing either (a sixth of a pass on a CPU).
             held = [
-                (model, head, model.disable_adapter if why_not_adapter_off(model) is None else nullcontext)
+                (model, head, adapter_layers(model) if why_not_adapter_off(model) is None else [])
                 for model, head in self._references
             ]
 
@@ -380,8 +389,8 @@ class STRTrainer(SFTTrainer):
                 device = next(self.model.parameters()).device
                 moved = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
                 parts = []
-                for model, head, adapter_off in held:
-                    with self.accelerator.autocast(), adapter_off():
+                for model, head, layers in held:
+                    with self.accelerator.autocast(), adapters_off(layers):
                         parts.append(
                             measure(model, head, moved, mask.to(device), with_logsumexp=self._form.needs_logsumexp)
                         )
@@ -527,6 +536,12 @@ class STRTrainer(SFTTrainer):
         return loss * share.ranks * (1 if scaled else share.micro_batches)
 
     def _safety_terms(self, forward: _Forward, mask: Tensor, reference: ReferenceColumns) -> SafetyTerms:
+        if forward.hidden.shape[:2] != forward.inputs["labels"].shape:
+            raise ModelError(
+                f"the backbone gives {tuple(forward.hidden.shape[:2])} hidden states for "
+                f"{tuple(forward.inputs['labels'].shape)} labels, so the anchored positions cannot be found; train without "
+                "what lengthens or cuts the rows inside the model"
+            )
         at = mask.nonzero(as_tuple=True)  # a mask as an index would make a GPU be waited for each time
         selected = forward.hidden[at]
         logsumexp = None
