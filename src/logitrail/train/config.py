@@ -40,7 +40,7 @@ class STRConfig(SFTConfig):
         str_probe_tokens: how many tokens of those answers, which the reference gives before training starts. A refusal held
             at its first token alone leaves room behind it: a model that learns to begin compliance with the same word
             refuses nothing. With 1 nothing is generated.
-        str_probe_batch: probe prompts a step, over all its micro-batches and processes.
+        str_probe_batch: probe prompts a step, over all its processes and as few of its micro-batches as hold eight each.
         str_cache_dir: where the cache is kept; by default `reference-cache` in `output_dir`.
         str_cache_dtype: `float32`, `float16` or `bfloat16`.
     """
