@@ -12,6 +12,7 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 from logitrail import SafetyTokens, STRConfig
 from logitrail.errors import DataError, RecipeError, TokensError
 from logitrail.integrations.trainer import STRSettings, held
+from logitrail.train.config import ANCHOR_ALONE
 from logitrail.train.control import START
 from tests.tiny import tiny_llama, tiny_tokenizer
 from tests.train.setting import common, largest_difference, lora, str_trainer, uneven_rows, weights
@@ -96,9 +97,9 @@ def test_what_cannot_work_is_said(tokenizer, tokens, tmp_path):
         trainer.train()
 
 
-def test_what_nobody_sets_is_what_strconfig_has():
-    """But for lambda: `auto`, which needs probe prompts to move, starts at 0.1."""
+def test_what_nobody_sets_is_what_strtrainer_has_without_probe_prompts():
+    """`auto`, which needs them to move, stays at 0.1."""
     theirs = {field.name: field.default for field in fields(STRConfig)}
     settings = STRSettings()
-    assert (settings.str_anchor, settings.str_penalty) == (theirs["str_anchor"], theirs["str_penalty"])
+    assert (settings.str_anchor, settings.str_penalty) == (ANCHOR_ALONE, theirs["str_penalty"])
     assert settings.str_weight == START

@@ -30,7 +30,7 @@ def test_a_saved_adapter_says_how_it_was_held_and_that_nothing_was_measured(trai
     first = readme.read_text()
     assert first.count(BEGIN) == first.count(END) == 1
     assert f"hash `{tokens.hash}`" in first
-    assert "lambda `0.3`, anchor `logprob`" in first
+    assert "lambda `0.3`, anchor `logit`" in first
     assert "Last logged, step 6: cross-entropy" in first
     assert "**Not measured.**" in first
     card = ModelCard.load(readme)

@@ -346,6 +346,23 @@ def test_virtual_tokens_are_refused(tokenizer, tokens, tmp_path, kind):
         str_trainer(tokenizer, tokens, tmp_path, peft_config=adapter, str_reference="frozen")
 
 
+@pytest.mark.parametrize(
+    ("options", "anchor"),
+    [
+        ({"probes": ()}, "logit"),
+        ({}, "logit"),  # harmful ones alone are watched, not held
+        ({"harmless": HARMLESS}, "logprob"),
+        ({"harmless": HARMLESS, "str_probe_weight": 0}, "logit"),
+        ({"harmless": HARMLESS, "str_anchor": "centered"}, "centered"),
+    ],
+)
+def test_the_default_anchor_is_logprob_only_beside_anchored_probes(tokenizer, tokens, tmp_path, options, anchor):
+    trainer = str_trainer(tokenizer, tokens, tmp_path, **options)
+    assert trainer.anchor == anchor
+    assert trainer.cache.identity.logsumexp == (anchor == "logprob")
+    assert trainer.args.str_anchor in (None, anchor)
+
+
 def test_tokens_of_another_tokenizer_are_refused(tokens, tmp_path):
     other = tiny_tokenizer(vocabulary=330)
     with pytest.raises(TokensError, match=tokens.tokenizer_fingerprint):

@@ -31,7 +31,7 @@ class STRSettings(BaseModel):
     model_config = ConfigDict(extra="ignore")  # a host's own configuration is beside them
 
     str_weight: float = Field(START, ge=0, allow_inf_nan=False, description="Lambda; 0 is the host's own training.")
-    str_anchor: Anchor = Field("logprob", description="logit, logprob, centered, margin or common.")
+    str_anchor: Anchor = Field("logit", description="logit, logprob, centered, margin or common.")
     str_penalty: Penalty = Field("square", description="square, floor or huber.")
     str_tokens: str | None = Field(None, description="A safety_tokens.json; by default the built-in templates' tokens.")
 

@@ -238,6 +238,7 @@ def _tokens(context: Context, loaded: LoadedModel) -> str:
             loaded.tokenizer, section.templates, languages=section.languages, top_k=section.top_k
         )
     anchor = method_config(context, context.recipe.methods[0]).str_anchor
+    assert anchor is not None  # a recipe's always has one
     text = f"{len(tokens)} from {'the file' if section.file else 'templates'}"
     if section.control is not None:
         tokens = as_control(context, tokens, answers=False)

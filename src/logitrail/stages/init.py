@@ -54,7 +54,7 @@ training:                   # every option of TRL's SFTConfig, and str_*
   learning_rate: 2.0e-4
   # str_weight: auto        # lambda: a number, or auto, which keeps the drift on harmful prompts within str_drift_budget
   # str_drift_budget: 0.5   # nats
-  # str_anchor: logprob     # logprob, logit, centered, margin, common
+  # str_anchor: logprob     # logprob, logit (default without prompts to mine from), centered, margin, common
   # str_positions: labels   # labels, start, first:N
 
 eval:                       # prompts that nothing above has seen

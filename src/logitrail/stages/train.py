@@ -26,6 +26,7 @@ from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
 from logitrail.train.checkpoints import STATE_FILE, by_step
+from logitrail.train.config import ANCHOR_ALONE, ANCHOR_WITH_PROBES
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
 
@@ -110,9 +111,18 @@ def _options(context: Context, name: str) -> dict[str, Any]:
     """The recipe's training options as that method uses them."""
     chosen = method(name)
     options = chosen.training(context.recipe.training)
+    if options.get("str_anchor") is None:
+        options["str_anchor"] = _default_anchor(context)
     if not chosen.anchors and not (name == "sft" and uses_cache(context)):
         options["str_reference"] = "off"  # plain fine-tuning beside STR logs its distance from the cache that is there
     return options
+
+
+def _default_anchor(context: Context) -> str:
+    """As `STRConfig` has it; the same for all methods of a recipe, since they share one reference cache."""
+    weight = context.recipe.training.get("str_probe_weight")
+    anchored = all(context.recipe.probe_files) and (weight is None or str(weight).strip("0.") != "")
+    return ANCHOR_WITH_PROBES if anchored else ANCHOR_ALONE
 
 
 def lora_config(context: Context) -> LoraConfig | None:

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from logitrail.tokens import SafetyTokens
 
 
-def training_section(args: STRConfig, tokens: SafetyTokens, reference: str, logged: Mapping[str, Any]) -> str:
+def training_section(
+    args: STRConfig, anchor: str, tokens: SafetyTokens, reference: str, logged: Mapping[str, Any]
+) -> str:
     """Markdown for `logitrail.card.put_section`.
 
     Args:
+        anchor: the one that was held, whether `args` names one or not.
         logged: the last entry of the trainer's log that has losses; empty before the first.
     """
     from logitrail import __version__
@@ -25,7 +28,7 @@ def training_section(args: STRConfig, tokens: SafetyTokens, reference: str, logg
         held = (
             f"Trained with Safety Token Regularization: the logits of {len(tokens)} safety tokens "
             f"(`safety_tokens.json`, hash `{tokens.hash}`) held near the reference's, lambda `{args.str_weight}`, anchor "
-            f"`{args.str_anchor}`, positions `{args.str_positions}`, penalty `{args.str_penalty}`, reference `{reference}`"
+            f"`{anchor}`, positions `{args.str_positions}`, penalty `{args.str_penalty}`, reference `{reference}`"
         )
         if "str_probe" in logged:
             weight = "lambda" if args.str_probe_weight is None else f"{args.str_probe_weight:g}"

@@ -17,6 +17,9 @@ from logitrail.types import ReferenceKind
 DRIFT_BUDGET = 0.5
 """Where `str_weight` is `auto` and no budget is named, in the anchor's unit; see docs/decisions/0012-the-default.md."""
 
+ANCHOR_WITH_PROBES, ANCHOR_ALONE = "logprob", "logit"
+"""Where no anchor is named: with probe prompts of both kinds held beside the task, and on the task's rows alone."""
+
 
 @dataclass
 class STRConfig(SFTConfig):
@@ -26,7 +29,9 @@ class STRConfig(SFTConfig):
         str_weight: lambda, the weight of the safety-token loss beside the cross-entropy; 0 is plain SFT to the bit. `auto`
             starts at 0.1 and raises and lowers it by dual ascent so that the drift on harmful probe prompts stays within
             `str_drift_budget`; without probe prompts there is no drift to go by, and it stays at 0.1.
-        str_anchor: `logprob`, `logit` (the paper's), `centered`, `margin` or `common`; see `logitrail.losses`.
+        str_anchor: `logprob`, `logit` (the paper's), `centered`, `margin` or `common`; see `logitrail.losses`. None is
+            `logprob` where probe prompts of both kinds are anchored, and `logit` on the task's rows alone, where `logprob`
+            can make a model refuse what is harmless (docs/decisions/0012-the-default.md).
         str_positions: `labels` (every labelled position), `start` (the first of each response) or `first:N`.
         str_penalty: `square`, `floor` (only a fall below the reference costs) or `huber`.
         str_reference: `cache`, `adapter-off`, `frozen`, or `auto`: the cache where the data set is fixed, else the adapter
@@ -46,7 +51,12 @@ class STRConfig(SFTConfig):
     """
 
     str_weight: float | str = field(default="auto", metadata={"help": "Weight of the safety-token loss, or 'auto'."})
-    str_anchor: str = field(default="logprob", metadata={"help": "logit, logprob, centered, margin or common."})
+    str_anchor: str | None = field(
+        default=None,
+        metadata={
+            "help": "logit, logprob, centered, margin or common; None: logprob with anchored probes, else logit."
+        },
+    )
     str_positions: str = field(default="labels", metadata={"help": "labels, start or first:N."})
     str_penalty: str = field(default="square", metadata={"help": "square, floor or huber."})
     str_reference: str = field(default="auto", metadata={"help": "auto, cache, adapter-off or frozen."})
@@ -64,7 +74,8 @@ class STRConfig(SFTConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         try:
-            anchor_form(self.str_anchor)
+            if self.str_anchor is not None:
+                anchor_form(self.str_anchor)
             first_count(self.str_positions)
             penalty(self.str_penalty)
             self.str_weight = _weight(self.str_weight)

@@ -61,7 +61,7 @@ from logitrail.train.cached_rows import (
 )
 from logitrail.train.card import training_section
 from logitrail.train.checkpoints import read_state, remove_older, write_state
-from logitrail.train.config import DRIFT_BUDGET, STRConfig
+from logitrail.train.config import ANCHOR_ALONE, ANCHOR_WITH_PROBES, DRIFT_BUDGET, STRConfig
 from logitrail.train.control import START, DualAscent
 from logitrail.train.parallel import gathered_root, why_not_in_parallel
 from logitrail.train.probes import Probes, Share, watched
@@ -180,11 +180,14 @@ class STRTrainer(SFTTrainer):
         if why_not is not None:
             raise RecipeError(why_not)
         safety_tokens.check(self._tokenizer)
-        form = anchor_form(args.str_anchor)
+        both = bool(probe_prompts and harmless_probe_prompts)
+        anchored = both if args.str_probe_weight is None else args.str_probe_weight > 0
+        self.anchor = args.str_anchor or (ANCHOR_WITH_PROBES if anchored else ANCHOR_ALONE)
+        form = anchor_form(self.anchor)
         compliance = list(safety_tokens.compliance_ids) if form.needs_compliance else []
         if form.needs_compliance and not compliance:
             raise RecipeError(
-                f"str_anchor={args.str_anchor!r} needs compliance openers beside the safety tokens, and these have none; "
+                f"str_anchor={self.anchor!r} needs compliance openers beside the safety tokens, and these have none; "
                 "make the tokens again with templates that hold them, or choose another anchor"
             )
         self.safety_tokens = safety_tokens
@@ -234,8 +237,6 @@ class STRTrainer(SFTTrainer):
         self._terms = Terms(terms, self._live, self._head.logits)
         self._companions = list(companions)
         self._begin_companions()
-        both = bool(probe_prompts and harmless_probe_prompts)
-        anchored = both if args.str_probe_weight is None else args.str_probe_weight > 0
         if anchored and not both:
             raise RecipeError(
                 "str_probe_weight anchors harmful and harmless probe prompts in equal share, and "
@@ -251,7 +252,7 @@ class STRTrainer(SFTTrainer):
                     self._tokenizer,
                     [(model, head) for model, head in self._references],
                     self._head,
-                    anchor=args.str_anchor,
+                    anchor=self.anchor,
                     compliance=self._compliance,
                     seed=args.seed,
                     watched=watched(len(probe_prompts), anchored=anchored),
@@ -559,7 +560,7 @@ class STRTrainer(SFTTrainer):
         difference = anchor_difference(
             columns,
             reference.columns.to(columns.device),
-            anchor=self.args.str_anchor,
+            anchor=self.anchor,
             policy_logsumexp=logsumexp,
             reference_logsumexp=None if reference.logsumexp is None else reference.logsumexp.to(columns.device),
             compliance=self._compliance,
@@ -686,7 +687,7 @@ class STRTrainer(SFTTrainer):
         if not self.is_world_process_zero():
             return
         logged: dict[str, Any] = next((entry for entry in reversed(self.state.log_history) if "ce" in entry), {})
-        section = training_section(self.args, self.safety_tokens, self.reference_name, logged)
+        section = training_section(self.args, self.anchor, self.safety_tokens, self.reference_name, logged)
         put_section(folder, section)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
