@@ -191,7 +191,7 @@ def test_search_and_filters(browser: Any, report: Path) -> None:
 
 def test_without_answers_ids_and_categories_are_searched(browser: Any, shared: Path) -> None:
     show(browser, shared)
-    assert shown(browser) == 60
+    assert soon(lambda: shown(browser) == 60)
     browser.find_element("id", "search").send_keys("refusal-007")
     assert soon(lambda: shown(browser) == 2)  # refusal-007 and over_refusal-007
     browser.find_element("id", "clear").click()

@@ -242,7 +242,7 @@ def test_how_many_prompts_are_watched(harmful, anchored, count):
 def test_the_default_is_auto_with_probes_and_a_number_without(tokenizer, tokens, tmp_path):
     both = str_trainer(tokenizer, tokens, tmp_path / "both", harmless=HARMLESS, str_drift_every=1, max_steps=3)
     both.train()
-    assert both.args.str_anchor == "logprob"
+    assert both.anchor == "logprob"
     assert both.str_probe_weight == both.str_weight != 0.1
     without = str_trainer(tokenizer, tokens, tmp_path / "without", probes=(), max_steps=3)
     without.train()
