@@ -164,7 +164,7 @@ def test_two_thousand_prompts_of_ten_runs_are_searched(browser: Any, tmp_path: P
 
 def test_search_and_filters(browser: Any, report: Path) -> None:
     show(browser, report)
-    assert shown(browser) == 60
+    assert soon(lambda: shown(browser) == 60)
     assert status(browser) == "60 prompts"
     browser.find_element("css selector", "#suite option[value=refusal]").click()
     assert soon(lambda: shown(browser) == 20)
