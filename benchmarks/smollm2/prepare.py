@@ -236,7 +236,7 @@ class Builder:
 
     def harmful(self) -> tuple[list[Row], list[dict[str, Any]]]:
         """Refused rows for the alignment, and prompts for mining."""
-        draw = random.Random(SEED)  # noqa: S311
+        draw = random.Random(SEED)  # noqa: S311 (a draw of rows, no secret)
         wordings: dict[str, list[str]] = read_json(HERE / "refusals.json")
         used: Counter[str] = Counter()
 
@@ -296,7 +296,7 @@ class Builder:
 
     def alignment(self, harmful_share: float, limit: int) -> None:
         """`limit` rows, `harmful_share` of them refused, shuffled; the refused ones even over sources."""
-        draw = random.Random(SEED + 1)  # noqa: S311
+        draw = random.Random(SEED + 1)  # noqa: S311 (a draw of rows, no secret)
         harmful, mine = self.harmful()
         harmless = self.harmless()
         self.counts["available"] = {"harmful": len(harmful), "harmless": len(harmless)}
@@ -343,7 +343,7 @@ class Builder:
 
     def task(self) -> None:
         """GSM8K without calculator marks, short rows first, so that a step is cheap."""
-        draw = random.Random(SEED + 2)  # noqa: S311
+        draw = random.Random(SEED + 2)  # noqa: S311 (a draw of rows, no secret)
         for split, limit in (("train", 2000), ("test", 200)):
             rows: list[Row] = []
             for row in self.rows(f"benign_gsm8k_{split}"):
@@ -362,7 +362,7 @@ class Builder:
 
     def sql(self) -> None:
         """Text to SQL: far from any refusal, and short enough for a model of this size to get rows wholly right."""
-        draw = random.Random(SEED + 3)  # noqa: S311
+        draw = random.Random(SEED + 3)  # noqa: S311 (a draw of rows, no secret)
         rows = [row for row in self.rows("benign_sql_create_context_1k") if self.tokens(row) <= MAX_TASK_TOKENS]
         draw.shuffle(rows)
         self.counts["sql_available"] = len(rows)
