@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.faulty_files import why_not
+from tests.reliability.marks import needs_the_layer
 
 FAST = ("tokens", "cache", "train", "eval", "gate", "report", "run", "chain", "compare")
 """Every command once; the nightly set has them from other beginnings too."""
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = needs_the_layer
 
 
 @pytest.fixture(scope="module")

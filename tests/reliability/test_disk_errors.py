@@ -13,10 +13,8 @@ from safetensors.torch import save_file
 from logitrail.artifacts import storage_errors, write_json
 from logitrail.cli.errors import guarded
 from logitrail.errors import StorageError
-from tests.reliability.faulty_files import Fault, run, why_not
-
-# seccomp user notification: Linux alone has it, and not every kernel; nightly.py says the same.
-needs_the_layer = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+from tests.reliability.faulty_files import Fault, run
+from tests.reliability.marks import needs_the_layer
 
 
 def _python(path):

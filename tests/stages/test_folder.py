@@ -10,9 +10,8 @@ import pytest
 from logitrail.artifacts import write_json
 from logitrail.errors import StorageError
 from logitrail.stages.folder import discard, only_writer, published, run_stage
-from tests.reliability.faulty_files import Fault, run, why_not
-
-layered = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+from tests.reliability.faulty_files import Fault, run
+from tests.reliability.marks import needs_the_layer
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def _stage(folder, key):
     return run_stage(folder, "train", key, work, seeds={}, outputs=outputs)
 
 
-@layered
+@needs_the_layer
 def test_killed_while_the_files_of_another_key_go(tmp_path, scratch):
     """The next run goes on, with either key, and takes nothing half removed for a result."""
     folder = tmp_path / "stage"
@@ -89,7 +88,7 @@ def test_killed_while_the_files_of_another_key_go(tmp_path, scratch):
             assert {(folder / part).read_text() for part in parts} == {key}
 
 
-@layered
+@needs_the_layer
 @pytest.mark.parametrize("kind", ["kill", "torn", "power", "io", "full"])
 def test_a_published_folder_is_whole_or_not_there(tmp_path, scratch, kind):
     folder = tmp_path / "stage"
@@ -112,7 +111,7 @@ def test_a_published_folder_is_whole_or_not_there(tmp_path, scratch, kind):
                 assert json.loads((folder / "model" / "config.json").read_text()) == {}
 
 
-@layered
+@needs_the_layer
 def test_a_discarded_folder_is_whole_or_not_there(tmp_path, scratch):
     folder = tmp_path / "out"
     whole = None
