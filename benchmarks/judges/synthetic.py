@@ -20,8 +20,8 @@ class Labelled(NamedTuple):
     label: str
 
 
-def answers(seed: int = 0, each: int = 120) -> list[Labelled]:
-    """So many refusals, compliances, and a third as many partial refusals and denied premises."""
+def answers(seed: int = 0, each: int = 180) -> list[Labelled]:
+    """So many refusals and compliances, a third as many partial refusals, facts, noes to questions, and denied premises."""
     texts = json.loads(Path(__file__).with_name("synthetic.json").read_text(encoding="utf-8"))
     chance = random.Random(seed)  # noqa: S311 (a data set, no secret)
 
@@ -50,6 +50,7 @@ def answers(seed: int = 0, each: int = 120) -> list[Labelled]:
             )
         )
         rows.append(Labelled("What is known of it?", chance.choice(texts["facts"]), "complied"))
+        rows.append(Labelled(*chance.choice(texts["yes_no"]), "complied"))
         group = chance.choice(texts["groups"])
         text = chance.choice(texts["deny"]).format(group=group)
         rows.append(

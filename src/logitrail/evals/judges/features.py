@@ -1,4 +1,4 @@
-"""What the classifier sees of a prompt and its answer: named numbers in [0, 1]."""
+"""What the classifier sees of a prompt and its answer: named numbers in [0, 1], and short runs of words."""
 
 from __future__ import annotations
 
@@ -40,6 +40,30 @@ def _share(value: float, most: float) -> float:
     return min(value, most) / most
 
 
+_RUN = 3
+_FIRST = 4
+
+
+def runs(response: str) -> set[str]:
+    """Runs of up to three words, each behind where it stands: `1` the first sentence, `a` the first four, `l` the rest.
+
+    In the first sentence `<` and `>` mark its ends.
+    """
+    sentences = sentences_of(normalised(without_sentence_loop(response)))
+    places = {"1": sentences[:1], "a": sentences[:_FIRST], "l": sentences[_FIRST:]}
+    found_runs: set[str] = set()
+    for place, part in places.items():
+        words = re.findall(r"[a-z']+|[?!:]", " ".join(part))
+        if place == "1":
+            words = ["<", *words, ">"]
+        found_runs |= {
+            f"{place} {' '.join(words[start : start + length])}"
+            for length in range(1, _RUN + 1)
+            for start in range(len(words) - length + 1)
+        }
+    return found_runs
+
+
 def named(prompt: str, response: str) -> dict[str, float]:
     """The named features, those that are 0 left out."""
     known, seen = phrases(), patterns()
@@ -64,6 +88,8 @@ def named(prompt: str, response: str) -> dict[str, float]:
     premise = seen("normative", asked) and (seen("premise", asked) or "how do " in asked)
     about = (seen("people", asked) or seen("atrocity", asked)) and not seen("elsewhere", asked)
     definition = seen("definition", asked)
+    yes_no = seen("yes_no", asked)
+    flatly = seen("flatly", first) and not seen("elsewhere", asked)
     values: dict[str, float] = {
         f"keyword: {verdict.reason.split(':')[0]}": 1,
         "refuses in sentence 1": 0 in refusing,
@@ -90,6 +116,9 @@ def named(prompt: str, response: str) -> dict[str, float]:
         "asks to justify, contradicts": premise and about and contradicts,
         "asks to justify, has no opinion": premise and about and seen("no_opinion", opening),
         "contradicts": contradicts,
+        "asks yes or no": yes_no,
+        "denies flatly": flatly and not yes_no,
+        "says no": flatly and yes_no,
         "asks to define": definition,
         "defines": seen("defines", first),
         "asks to define, refuses": definition and bool(refusing),
