@@ -110,6 +110,7 @@ def train(steps: int, batch_size: int, work: Path) -> None:
         lr_scheduler_type="constant",
         str_weight=0.3,
         str_probe_weight=0.3,
+        str_positions="labels",
         str_cache_dir=str(work / "reference-cache"),
         logging_steps=50,
         save_steps=EVERY,

@@ -30,12 +30,12 @@ CASES: dict[str, dict[str, Any]] = {
     # SGD: rows of the embedding that only the probes reach have a gradient of rounding noise at first, which Adam enlarges.
     "probes": {
         "str_reference": "cache", "str_anchor": "logprob", "harmless": HARMLESS, "str_probe_weight": 2.0,
-        "str_probe_batch": 6, "optim": "sgd", "learning_rate": 0.05,
+        "str_positions": "labels", "str_probe_batch": 6, "optim": "sgd", "learning_rate": 0.05,
     },
     # more probe prompts than the first micro-batch takes: a later one has them for one of two processes alone
     "many": {
         "str_reference": "cache", "str_anchor": "logprob", "harmless": HARMLESS, "str_probe_weight": 2.0,
-        "str_probe_batch": 18, "optim": "sgd", "learning_rate": 0.05,
+        "str_positions": "labels", "str_probe_batch": 18, "optim": "sgd", "learning_rate": 0.05,
     },
     "auto": {
         "str_reference": "cache", "str_anchor": "logprob", "str_weight": "auto", "str_drift_budget": 0.05,

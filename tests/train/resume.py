@@ -28,7 +28,7 @@ from tests.train.setting import HARMLESS, lora, str_trainer, uneven_rows
 OPTIONS: dict[str, Any] = {
     "max_steps": 20, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "save_strategy": "steps",
     "save_steps": 1, "save_total_limit": 2, "logging_steps": 1, "str_anchor": "logprob", "harmless": HARMLESS,
-    "str_probe_weight": 0.5, "str_probe_batch": 4, "learning_rate": 1e-3,
+    "str_positions": "labels", "str_probe_weight": 0.5, "str_probe_batch": 4, "learning_rate": 1e-3,
 }  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {
     "lora": {"str_weight": "auto", "str_drift_budget": 0.05, "str_drift_every": 2, "str_reference": "adapter-off"},

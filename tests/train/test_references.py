@@ -57,6 +57,7 @@ def test_cache_and_frozen_agree_on_another_reference(tokenizer, tokens, tmp_path
         trainer = str_trainer(
             tokenizer, tokens, tmp_path / reference, str_weight=0.5, str_anchor=anchor, str_reference=reference,
             peft_config=lora() if with_lora else None, harmless=HARMLESS, str_probe_weight=0.2, str_probe_tokens=1,
+            str_positions="labels",
             references=[another(tokenizer), *([None] if both else [])],
         )  # fmt: skip
         trainer.train()
@@ -64,7 +65,7 @@ def test_cache_and_frozen_agree_on_another_reference(tokenizer, tokens, tmp_path
     assert largest_difference(found["cache"], found["frozen"]) < 1e-5
     start = str_trainer(
         tokenizer, tokens, tmp_path / "start", str_weight=0.5, str_anchor=anchor, harmless=HARMLESS,
-        str_probe_weight=0.2, peft_config=lora() if with_lora else None,
+        str_probe_weight=0.2, str_positions="labels", peft_config=lora() if with_lora else None,
     )  # fmt: skip
     start.train()
     assert largest_difference(found["cache"], weights(start)) > 1e-3
@@ -76,7 +77,7 @@ def test_the_starting_weights_as_another_reference_are_the_starting_policy(token
     for number, references in enumerate([[None], [tiny_llama(tokenizer)], [tiny_llama(tokenizer), None]]):
         trainer = str_trainer(
             tokenizer, tokens, tmp_path / str(number), str_weight=0.5, str_anchor="logprob", peft_config=lora(),
-            harmless=HARMLESS, str_probe_weight=0.2, references=references,
+            harmless=HARMLESS, str_probe_weight=0.2, str_positions="labels", references=references,
         )  # fmt: skip
         trainer.train()
         found.append(weights(trainer))

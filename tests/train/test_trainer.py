@@ -275,7 +275,7 @@ def test_resumed_training_ends_with_the_same_bytes(tokenizer, tokens, tmp_path):
         return str_trainer(
             tokenizer, tokens, folder, max_steps=8, save_strategy="steps", save_steps=4, str_weight=0.5,
             peft_config=lora(), str_cache_dir=str(tmp_path / "cache"), logging_steps=4, harmless=HARMLESS,
-            str_probe_weight=0.5,
+            str_positions="labels", str_probe_weight=0.5,
         )  # fmt: skip
 
     whole = make(tmp_path / "whole")
@@ -347,20 +347,47 @@ def test_virtual_tokens_are_refused(tokenizer, tokens, tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("options", "anchor"),
+    ("options", "anchor", "positions"),
     [
-        ({"probes": ()}, "logit"),
-        ({}, "logit"),  # harmful ones alone are watched, not held
-        ({"harmless": HARMLESS}, "logprob"),
-        ({"harmless": HARMLESS, "str_probe_weight": 0}, "logit"),
-        ({"harmless": HARMLESS, "str_anchor": "centered"}, "centered"),
+        ({"probes": ()}, "logit", "labels"),
+        ({}, "logit", "labels"),  # harmful ones alone are watched, not held
+        ({"harmless": HARMLESS}, "logprob", "none"),
+        ({"harmless": HARMLESS, "str_probe_weight": 0}, "logit", "labels"),
+        ({"harmless": HARMLESS, "str_anchor": "centered"}, "centered", "none"),
+        ({"harmless": HARMLESS, "str_positions": "labels"}, "logprob", "labels"),
+        ({"harmless": HARMLESS, "str_positions": "first:2", "str_anchor": "logit"}, "logit", "first:2"),
     ],
 )
-def test_the_default_anchor_is_logprob_only_beside_anchored_probes(tokenizer, tokens, tmp_path, options, anchor):
+def test_the_defaults_are_others_beside_anchored_probes(tokenizer, tokens, tmp_path, options, anchor, positions):
     trainer = str_trainer(tokenizer, tokens, tmp_path, **options)
-    assert trainer.anchor == anchor
-    assert trainer.cache.identity.logsumexp == (anchor == "logprob")
+    assert (trainer.anchor, trainer.positions) == (anchor, positions)
+    if positions == "none":
+        assert trainer.cache is None
+        assert trainer.reference_name == "off"
+        assert not trainer.cache_folder.exists()
+    else:
+        identity = trainer.cache.identity
+        assert (identity.logsumexp, identity.positions) == (anchor == "logprob", positions)
     assert trainer.args.str_anchor in (None, anchor)
+
+
+def test_without_positions_the_task_is_free_and_the_probes_are_held(tokenizer, tokens, tmp_path):
+    """The first step's loss is the cross-entropy's: at the start the probes cost nothing. Then lambda times theirs."""
+    trainer = str_trainer(tokenizer, tokens, tmp_path, harmless=HARMLESS, str_weight=0.5, max_steps=3, logging_steps=1)
+    trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "ce" in entry]
+    assert all("str" not in entry for entry in steps)
+    assert steps[0]["str_probe"] == pytest.approx(0.0, abs=1e-9)
+    assert steps[-1]["str_probe"] > 1e-9
+    for entry in steps:
+        assert entry["loss"] == pytest.approx(entry["ce"] + 0.5 * entry["str_probe"], rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"probes": ()}, {}, {"harmless": HARMLESS, "str_probe_weight": 0}])
+def test_a_training_that_would_hold_nothing_is_refused(tokenizer, tokens, tmp_path, options):
+    with pytest.raises(RecipeError, match="nothing would be held"):
+        str_trainer(tokenizer, tokens, tmp_path, str_positions="none", **options)
+    str_trainer(tokenizer, tokens, tmp_path, str_positions="none", str_weight=0, **options)  # plain SFT, as asked for
 
 
 def test_tokens_of_another_tokenizer_are_refused(tokens, tmp_path):

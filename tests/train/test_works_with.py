@@ -160,7 +160,7 @@ def test_compiled_model(tokenizer, tokens, tmp_path):
         trainer = str_trainer(
             tokenizer, tokens, tmp_path / str(len(results)), str_weight=LAMBDA, str_anchor="logprob", max_steps=4,
             learning_rate=1e-3, str_reference="adapter-off", harmless=HARMLESS, str_probe_weight=0.5,
-            peft_config=lora(lora_dropout=0.0), **options,
+            str_positions="labels", peft_config=lora(lora_dropout=0.0), **options,
         )  # fmt: skip
         trainer.train()
         assert (type(trainer.model_wrapped).__name__ == "OptimizedModule") == bool(options)

@@ -200,7 +200,9 @@ def cache(recipe: RecipePath, json: Json = False) -> None:
     if json:
         as_json(summary)
     elif summary is None:
-        say("the recipe's training.str_reference uses no cache")
+        say(
+            "no cache: the recipe holds nothing on the task's rows (training.str_positions), or has another str_reference"
+        )
     else:
         say(
             f"{summary['positions']} positions of {summary['rows']} rows in {summary['bytes'] / 2**20:.2f} MiB "
@@ -229,18 +231,18 @@ def train(recipe: RecipePath, method: MethodName = None, json: Json = False) -> 
         return
     table(
         "training (last logged step)",
-        ("method", "steps", "ce", "str", "lambda", "drift", "held-out loss", "seconds"),
+        ("method", "steps", "ce", "str", "str at probes", "lambda", "drift", "held-out loss", "seconds"),
         [
             (
                 name,
                 str(of["steps"]),
-                *(number(of["final"].get(key), ".4g") for key in ("ce", "str", "str_weight", "drift")),
+                *(number(of["final"].get(key), ".4g") for key in ("ce", "str", "str_probe", "str_weight", "drift")),
                 number(of["held_out_loss"], ".4f"),
                 number(of["seconds"], ".1f"),
             )
             for name, of in summaries.items()
         ],
-        right=range(1, 8),
+        right=range(1, 9),
     )
     say(f"models: {', '.join(str(context.out / 'train' / name / 'model') for name in summaries)}")
 

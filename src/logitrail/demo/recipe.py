@@ -31,6 +31,7 @@ def demo_recipe(out: Path, *, seed: int = 0) -> Recipe:
                 "learning_rate": 1e-3,
                 "str_weight": 0.3,
                 "str_anchor": "logit",
+                "str_positions": "labels",
                 "str_probe_weight": 0.3,
             },
             "eval": {

@@ -10,8 +10,12 @@ _PROBE_WEIGHT = 0.3
 
 
 def _with_probes(options: dict[str, Any]) -> dict[str, Any]:
-    """The recipe's options, with a weight for the probe prompts where it gives none."""
-    return {**options, "str_probe_weight": options.get("str_probe_weight") or _PROBE_WEIGHT}
+    """The recipe's options, with a weight for the probe prompts and positions on the task's rows where it gives none."""
+    return {
+        **options,
+        "str_probe_weight": options.get("str_probe_weight") or _PROBE_WEIGHT,
+        "str_positions": options.get("str_positions") or "labels",
+    }
 
 
 PART = Part(

@@ -45,7 +45,8 @@ _SETTINGS_LIMIT: Final = 30_000
 
 _CURVE_TITLES: Final = {
     "ce": ("Cross-entropy (task loss)", "nats a token", False),
-    "str": ("STR penalty", "STR", True),
+    "str": ("STR penalty on the task's rows", "STR", True),
+    "str_probe": ("STR penalty on probe prompts", "STR", True),
     "str_weight": ("Lambda (weight of STR)", "lambda", True),
     "drift": ("Drift on probe prompts", "drift", True),
 }

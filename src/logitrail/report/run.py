@@ -61,7 +61,7 @@ ATTACK: Final = Suite(
 )
 """Measured where a recipe asks for it, and never a margin of the gate."""
 
-CURVES: Final = ("ce", "str", "str_weight", "drift")
+CURVES: Final = ("ce", "str", "str_probe", "str_weight", "drift")
 """The columns of `log.jsonl` that a report draws."""
 
 

@@ -55,7 +55,7 @@ training:                   # every option of TRL's SFTConfig, and str_*
   # str_weight: auto        # lambda: a number, or auto, which keeps the drift on harmful prompts within str_drift_budget
   # str_drift_budget: 0.5   # nats
   # str_anchor: logprob     # logprob, logit (default without prompts to mine from), centered, margin, common
-  # str_positions: labels   # labels, start, first:N
+  # str_positions: none     # of the task's rows: none (default with prompts to mine from), labels (without), start, first:N
 
 eval:                       # prompts that nothing above has seen
   harmful: {harmful}        # JSONL with column `prompt`; several hundred make the gate decide

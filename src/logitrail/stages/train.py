@@ -26,7 +26,7 @@ from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
 from logitrail.train.checkpoints import STATE_FILE, by_step
-from logitrail.train.config import ANCHOR_ALONE, ANCHOR_WITH_PROBES
+from logitrail.train.config import ANCHOR_ALONE, ANCHOR_WITH_PROBES, FREE, POSITIONS_ALONE, POSITIONS_WITH_PROBES
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
 
@@ -111,18 +111,24 @@ def _options(context: Context, name: str) -> dict[str, Any]:
     """The recipe's training options as that method uses them."""
     chosen = method(name)
     options = chosen.training(context.recipe.training)
-    if options.get("str_anchor") is None:
-        options["str_anchor"] = _default_anchor(context)
-    if not chosen.anchors and not (name == "sft" and uses_cache(context)):
-        options["str_reference"] = "off"  # plain fine-tuning beside STR logs its distance from the cache that is there
+    anchor, positions = _defaults(context)
+    options["str_anchor"] = options.get("str_anchor") or anchor
+    options["str_positions"] = options.get("str_positions") or positions
+    if not chosen.anchors:
+        kept = _cached_method(context) if name == "sft" else None
+        if kept is None:
+            options["str_reference"] = "off"
+        else:  # plain fine-tuning beside STR logs its distance from the cache that is there
+            options["str_positions"] = _options(context, kept)["str_positions"]
     return options
 
 
-def _default_anchor(context: Context) -> str:
-    """As `STRConfig` has it; the same for all methods of a recipe, since they share one reference cache."""
+def _defaults(context: Context) -> tuple[str, str]:
+    """Anchor and positions as `STRConfig` has them, for all methods of a recipe alike: they share one cache."""
     weight = context.recipe.training.get("str_probe_weight")
-    anchored = all(context.recipe.probe_files) and (weight is None or str(weight).strip("0.") != "")
-    return ANCHOR_WITH_PROBES if anchored else ANCHOR_ALONE
+    if all(context.recipe.probe_files) and (weight is None or str(weight).strip("0.") != ""):
+        return ANCHOR_WITH_PROBES, POSITIONS_WITH_PROBES
+    return ANCHOR_ALONE, POSITIONS_ALONE
 
 
 def lora_config(context: Context) -> LoraConfig | None:
@@ -264,21 +270,25 @@ def _method_ingredients(context: Context, name: str) -> dict[str, Any]:
 
 
 def _cached_method(context: Context) -> str | None:
-    """The first method that anchors on the task's own rows, for which the run keeps one reference cache."""
-    kept = (name for name in context.recipe.methods if method(name).anchors and not method(name).changes_rows)
-    return next(kept, None)
+    """The first method that anchors on the task's own rows by a cache, of which the run keeps one."""
+    if context.recipe.training.get("str_reference", "auto") not in ("auto", "cache"):
+        return None
+    for name in context.recipe.methods:
+        chosen = method(name)
+        if chosen.anchors and not chosen.changes_rows and _options(context, name)["str_positions"] != FREE:
+            return name
+    return None
 
 
 def uses_cache(context: Context) -> bool:
     """Whether the run keeps a reference cache."""
-    wanted = context.recipe.training.get("str_reference", "auto") in ("auto", "cache")
-    return wanted and _cached_method(context) is not None
+    return _cached_method(context) is not None
 
 
 def cache(context: Context) -> dict[str, Any] | None:
     """Build the reference cache, unless it is built or the recipe uses none."""
     name = _cached_method(context)
-    if name is None or not uses_cache(context):
+    if name is None:
         return None
     folder = context.out / "cache"
 

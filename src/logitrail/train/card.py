@@ -12,33 +12,38 @@ if TYPE_CHECKING:
 
 
 def training_section(
-    args: STRConfig, anchor: str, tokens: SafetyTokens, reference: str, logged: Mapping[str, Any]
+    args: STRConfig, *, anchor: str, rows: str | None, probes: bool, tokens: SafetyTokens, logged: Mapping[str, Any]
 ) -> str:
     """Markdown for `logitrail.card.put_section`.
 
     Args:
         anchor: the one that was held, whether `args` names one or not.
+        rows: where on the task's rows it was held, and to what; None where it was not.
+        probes: whether it was held at probe prompts.
         logged: the last entry of the trainer's log that has losses; empty before the first.
     """
     from logitrail import __version__
 
-    if reference == "off":
+    if rows is None and not probes:
         held = "No safety token was held: this is fine-tuning without Safety Token Regularization."
     else:
         held = (
             f"Trained with Safety Token Regularization: the logits of {len(tokens)} safety tokens "
             f"(`safety_tokens.json`, hash `{tokens.hash}`) held near the reference's, lambda `{args.str_weight}`, anchor "
-            f"`{anchor}`, positions `{args.str_positions}`, penalty `{args.str_penalty}`, reference `{reference}`"
+            f"`{anchor}`, penalty `{args.str_penalty}`"
         )
-        if "str_probe" in logged:
+        if rows is not None:
+            held += f", on the task's rows at {rows}"
+        if probes:
             weight = "lambda" if args.str_probe_weight is None else f"{args.str_probe_weight:g}"
-            held += f", probe prompts without answers held beside the task with weight `{weight}`"
+            held += f", at probe prompts without answers beside the task with weight `{weight}`"
         held += "."
     facts = [
         f"{words} {logged[key]:.4g}"
         for key, words in (
             ("ce", "cross-entropy"),
             ("str", "STR"),
+            ("str_probe", "STR on probe prompts"),
             ("str_weight", "lambda"),
             ("drift", "drift on probe prompts"),
         )

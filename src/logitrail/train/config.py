@@ -17,8 +17,12 @@ from logitrail.types import ReferenceKind
 DRIFT_BUDGET = 0.5
 """Where `str_weight` is `auto` and no budget is named, in the anchor's unit; see docs/decisions/0012-the-default.md."""
 
+FREE = "none"
+"""`str_positions` that leave the task's rows free: the anchors are held at probe prompts alone."""
+
 ANCHOR_WITH_PROBES, ANCHOR_ALONE = "logprob", "logit"
-"""Where no anchor is named: with probe prompts of both kinds held beside the task, and on the task's rows alone."""
+POSITIONS_WITH_PROBES, POSITIONS_ALONE = FREE, "labels"
+"""Where no anchor and no positions are named: where probe prompts of both kinds are anchored, and where none are."""
 
 
 @dataclass
@@ -32,10 +36,14 @@ class STRConfig(SFTConfig):
         str_anchor: `logprob`, `logit` (the paper's), `centered`, `margin` or `common`; see `logitrail.losses`. None is
             `logprob` where probe prompts of both kinds are anchored, and `logit` on the task's rows alone, where `logprob`
             can make a model refuse what is harmless (docs/decisions/0012-the-default.md).
-        str_positions: `labels` (every labelled position), `start` (the first of each response) or `first:N`.
+        str_positions: of the task's rows: `labels` (every labelled position), `start` (the first of each response),
+            `first:N` or `none`. None is `none` where probe prompts of both kinds are anchored: the task's own answers are
+            what has to change, and to hold them too costs the task (docs/decisions/0012-the-default.md); it is `labels`,
+            the paper's, where there are no probe prompts.
         str_penalty: `square`, `floor` (only a fall below the reference costs) or `huber`.
         str_reference: `cache`, `adapter-off`, `frozen`, or `auto`: the cache where the data set is fixed, else the adapter
-            switched off, else a frozen copy. `off` where nothing is anchored (`str_weight` and `str_probe_weight` 0).
+            switched off, else a frozen copy. `off` where nothing is anchored (`str_weight` and `str_probe_weight` 0). It is
+            of the task's rows: with `str_positions` `none` there is nothing to ask it.
         str_drift_budget: the mean anchor distance on probe prompts that `auto` allows, in nats (`logprob`, `margin`) or
             logits (`logit`, `centered`, `common`); None is 0.5.
         str_drift_every: steps between two measurements of drift for `auto`.
@@ -57,7 +65,10 @@ class STRConfig(SFTConfig):
             "help": "logit, logprob, centered, margin or common; None: logprob with anchored probes, else logit."
         },
     )
-    str_positions: str = field(default="labels", metadata={"help": "labels, start or first:N."})
+    str_positions: str | None = field(
+        default=None,
+        metadata={"help": "labels, start, first:N or none; None: none with anchored probes, else labels."},
+    )
     str_penalty: str = field(default="square", metadata={"help": "square, floor or huber."})
     str_reference: str = field(default="auto", metadata={"help": "auto, cache, adapter-off or frozen."})
     str_drift_budget: float | None = field(default=None, metadata={"help": "Drift that 'auto' allows."})
@@ -76,7 +87,8 @@ class STRConfig(SFTConfig):
         try:
             if self.str_anchor is not None:
                 anchor_form(self.str_anchor)
-            first_count(self.str_positions)
+            if self.str_positions not in (None, FREE):
+                first_count(self.str_positions)
             penalty(self.str_penalty)
             self.str_weight = _weight(self.str_weight)
         except ValueError as error:

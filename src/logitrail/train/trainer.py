@@ -61,7 +61,15 @@ from logitrail.train.cached_rows import (
 )
 from logitrail.train.card import training_section
 from logitrail.train.checkpoints import read_state, remove_older, write_state
-from logitrail.train.config import ANCHOR_ALONE, ANCHOR_WITH_PROBES, DRIFT_BUDGET, STRConfig
+from logitrail.train.config import (
+    ANCHOR_ALONE,
+    ANCHOR_WITH_PROBES,
+    DRIFT_BUDGET,
+    FREE,
+    POSITIONS_ALONE,
+    POSITIONS_WITH_PROBES,
+    STRConfig,
+)
 from logitrail.train.control import START, DualAscent
 from logitrail.train.parallel import gathered_root, why_not_in_parallel
 from logitrail.train.probes import Probes, Share, watched
@@ -183,6 +191,12 @@ class STRTrainer(SFTTrainer):
         both = bool(probe_prompts and harmless_probe_prompts)
         anchored = both if args.str_probe_weight is None else args.str_probe_weight > 0
         self.anchor = args.str_anchor or (ANCHOR_WITH_PROBES if anchored else ANCHOR_ALONE)
+        self.positions = args.str_positions or (POSITIONS_WITH_PROBES if anchored else POSITIONS_ALONE)
+        if self.positions == FREE and not anchored and args.str_weight != 0:
+            raise RecipeError(
+                f"str_positions={FREE!r} leaves the task's rows free, and no probe prompts are anchored, so nothing would "
+                "be held; pass harmful and harmless probe prompts, or choose other positions"
+            )
         form = anchor_form(self.anchor)
         compliance = list(safety_tokens.compliance_ids) if form.needs_compliance else []
         if form.needs_compliance and not compliance:
@@ -276,7 +290,7 @@ class STRTrainer(SFTTrainer):
 
     @property
     def reference_name(self) -> str:
-        """Which provider is in use: `cache`, `adapter-off`, `frozen`, or `off` where nothing is anchored."""
+        """Which provider gives the task's rows: `cache`, `adapter-off`, `frozen`, or `off` where nothing is held there."""
         return "off" if self._provider is None else self._provider.name
 
     def _live_reference(self) -> AdapterOff | Frozen:
@@ -319,7 +333,7 @@ class STRTrainer(SFTTrainer):
         return all(model is self.model for model, _ in self._references)
 
     def _choose_reference(self, kind: str) -> ReferenceProvider | None:
-        if kind == "off":
+        if kind == "off" or self.positions == FREE:
             return None
         with_logsumexp = self._form.needs_logsumexp
         fixed = isinstance(self.train_dataset, Dataset)
@@ -362,7 +376,7 @@ class STRTrainer(SFTTrainer):
             chat_template=chat_template_fingerprint(self._tokenizer),
             tokens=sha256_of_json(self._ids)[:16],
             rows=rows_hash(self.train_dataset),
-            positions=self.args.str_positions,
+            positions=self.positions,
             logsumexp=self._form.needs_logsumexp,
             dtype=self.args.str_cache_dtype,
             collation="padding-free" if is_padding_free(self.data_collator) else "padded",
@@ -397,7 +411,7 @@ class STRTrainer(SFTTrainer):
                         )
                 return mean_columns(parts)
 
-            collate, positions = self.data_collator, self.args.str_positions
+            collate, positions = self.data_collator, self.positions
             if together or self.accelerator.is_main_process:
                 told, parts = self._on_cache_rows, self.accelerator.num_processes if together else 1
                 total = math.ceil(len(self.train_dataset) / parts)
@@ -442,9 +456,9 @@ class STRTrainer(SFTTrainer):
         self._steps_since_log += 1
         self._micro_batch = 0
         self._global_positions = None
-        if items is not None and self.args.str_positions != "labels":
+        if items is not None and self._provider is not None and self.positions != "labels":
             # The cross-entropy's count is over all labels; fewer positions need their own, taken the same way.
-            count = sum(position_mask(batch["labels"], self.args.str_positions).sum() for batch in samples)
+            count = sum(position_mask(batch["labels"], self.positions).sum() for batch in samples)
             count = torch.as_tensor(count, device=device)
             if self.args.average_tokens_across_devices and self.args.world_size > 1:
                 count = self.accelerator.gather(count).sum()
@@ -503,7 +517,7 @@ class STRTrainer(SFTTrainer):
         """The loss with lambda times the safety-token loss; that and the distance go into `parts`."""
         assert self._provider is not None
         weight = self.str_weight
-        mask = position_mask(forward.inputs["labels"], self.args.str_positions)
+        mask = position_mask(forward.inputs["labels"], self.positions)
         # accelerate's autocast sits on the wrapped model's forward, which a pass of the backbone alone goes around.
         with self.accelerator.autocast():
             reference = self._provider.columns(forward.inputs, mask, stored)
@@ -687,7 +701,14 @@ class STRTrainer(SFTTrainer):
         if not self.is_world_process_zero():
             return
         logged: dict[str, Any] = next((entry for entry in reversed(self.state.log_history) if "ce" in entry), {})
-        section = training_section(self.args, self.anchor, self.safety_tokens, self.reference_name, logged)
+        section = training_section(
+            self.args,
+            anchor=self.anchor,
+            rows=None if self._provider is None else f"positions `{self.positions}`, reference `{self._provider.name}`",
+            probes=self._anchors_probes,
+            tokens=self.safety_tokens,
+            logged=logged,
+        )
         put_section(folder, section)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
