@@ -15,7 +15,7 @@ START = 0.1
 # little above it, so the target lies below the budget (docs/decisions/0012-the-default.md).
 _TRAVEL = 3.75
 _FASTEST = 0.15
-_AIM = 0.8
+_AIM = 0.7
 _LOWEST = 0.01
 
 
@@ -23,7 +23,7 @@ _LOWEST = 0.01
 class DualAscent:
     """Exponentiated dual ascent on lambda for the constraint drift <= budget.
 
-        lambda <- max(0.01, lambda * exp(rate * clip(drift / (0.8 budget) - 1, -1, 1)))
+        lambda <- max(0.01, lambda * exp(rate * clip(drift / (0.7 budget) - 1, -1, 1)))
         rate = min(0.15, 3.75 / measurements)
 
     The logarithm of lambda moves, since useful values span decades; the step is bounded, so that one noisy measurement
