@@ -212,6 +212,45 @@ def test_every_training_of_several_is_shown(run_folder: Path) -> None:
     assert "Refusal, points worse in each training: +0.5, \u22121.0, +2.0." in page_of(run_folder).text
 
 
+def test_the_notice_on_run_to_run_noise_follows_the_gate(run_folder: Path) -> None:
+    assert "Each model was trained once" in page_of(run_folder).text
+    gate = summary()["gate"]
+    for result in gate.values():
+        result["run_to_run"] = {"covered": True, "runs": 3}
+    change(run_folder, gate=gate)
+    for text in (page_of(run_folder).text, report_markdown(load_run(run_folder))):
+        assert "Each model was trained once" not in text
+        assert "cover the noise between them" in text
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (None, "No safety token was held"),
+        (
+            {
+                "anchor": "logprob", "penalty": "square", "lambda": "auto", "drift_budget": 0.5, "tokens": 32,
+                "rows": "none", "reference": None,
+                "probes": {"harmful": 90, "harmless": 120, "watched": 30, "tokens": 8, "a_step": 8, "weight": "lambda"},
+            },
+            "own answers to 90 harmful and 120 harmless prompts, not on the task's rows.",
+        ),
+        (
+            {
+                "anchor": "logit", "penalty": "square", "lambda": 0.1, "drift_budget": None, "tokens": 4,
+                "rows": "labels", "reference": "cache", "probes": None,
+            },
+            "anchor logit, penalty square, lambda 0.1, on the task's rows (positions labels, reference cache).",
+        ),
+    ],
+)  # fmt: skip
+def test_says_what_was_held_and_where(run_folder: Path, held: Any, said: str) -> None:
+    models = summary()["models"]
+    models["str"]["train"]["held"] = held
+    change(run_folder, models=models)
+    assert said in page_of(run_folder).text
+
+
 def test_tables_and_inputs_are_labelled(whole: Page) -> None:
     tags = whole.tags
     count = [tag for tag, _ in tags].count

@@ -383,6 +383,17 @@ def test_without_positions_the_task_is_free_and_the_probes_are_held(tokenizer, t
         assert entry["loss"] == pytest.approx(entry["ce"] + 0.5 * entry["str_probe"], rel=1e-5)
 
 
+def test_what_is_held_can_be_read_off_the_trainer(tokenizer, tokens, tmp_path):
+    """It goes into the summary, the report and the card: the configuration alone does not say it."""
+    free = str_trainer(tokenizer, tokens, tmp_path / "a", harmless=HARMLESS).held
+    assert (free["anchor"], free["rows"], free["reference"], free["tokens"]) == ("logprob", "none", None, len(tokens))
+    assert free["probes"] | {"a_step": 8, "weight": "lambda"} == free["probes"]
+    plain = str_trainer(tokenizer, tokens, tmp_path / "b", probes=(), str_weight=0.3).held
+    assert (plain["anchor"], plain["rows"], plain["reference"], plain["lambda"]) == ("logit", "labels", "cache", 0.3)
+    assert plain["probes"] is None
+    assert str_trainer(tokenizer, tokens, tmp_path / "c", str_weight=0).held is None
+
+
 @pytest.mark.parametrize("options", [{"probes": ()}, {}, {"harmless": HARMLESS, "str_probe_weight": 0}])
 def test_a_training_that_would_hold_nothing_is_refused(tokenizer, tokens, tmp_path, options):
     with pytest.raises(RecipeError, match="nothing would be held"):

@@ -136,7 +136,9 @@ def _training(model: ModelResult | None) -> str:
         if isinstance(value, int | float)
     ]
     method, steps = escape(str(model.train.get("method"))), model.train.get("steps")
-    return f"Trained by `{method}`, {steps} steps" + (f"; last logged: {', '.join(facts)}." if facts else ".")
+    held = words.held(model.train)
+    last = f"; last logged: {', '.join(facts)}." if facts else "."
+    return f"Trained by `{method}`, {steps} steps{last}" + (f" {escape(held, 600)}" if held else "")
 
 
 def _reproduce(run: Run) -> str:

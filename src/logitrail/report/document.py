@@ -22,7 +22,7 @@ def report_document(run: Run) -> dict[str, Any]:
         "report_version": VERSION,
         "name": run.name,
         "decisions": {gate.name: _decision(gate) for gate in run.candidates},
-        "run_to_run": words.RUN_NOISE,
+        "run_to_run": words.run_noise(run),
         "cost_s": dict(run.timings),
         "models": {
             name: {key: value for key, value in asdict(model).items() if key != "name"}

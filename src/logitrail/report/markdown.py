@@ -144,7 +144,7 @@ def report_markdown(summary: Mapping[str, Any] | Run) -> str:
         parts.append(f"Above 0 is worse; {words.limits(gate)}.")
     if not run.candidates:
         parts.append("No candidate: nothing was decided.")
-    parts += [words.unscored(run), words.RUN_NOISE]
+    parts += [words.unscored(run), words.run_noise(run)]
     parts += ["## Cost", table(("what", "time"), [(escape(name), value) for name, value in words.cost(run)])]
     if run.notes:
         parts += ["## Not in this report", "\n".join(f"- {escape(note)}" for note in run.notes)]

@@ -43,6 +43,9 @@ _FACT_ROWS: Final = 200
 _NEW_REFUSALS: Final = 50
 _SETTINGS_LIMIT: Final = 30_000
 
+_SAID: Final = ("held", "reference")
+"""What of a training stands in a sentence and not in the table."""
+
 _CURVE_TITLES: Final = {
     "ce": ("Cross-entropy (task loss)", "nats a token", False),
     "str": ("STR penalty on the task's rows", "STR", True),
@@ -230,8 +233,12 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
     page = environment.get_template("report.html.j2")
     not_scored = _not_scored(run.answers)
     curves = []
+    penalties = {"str", "str_probe"}
+    logged_keys = {key for logged in run.curves.values() for key, points in logged.items() if points}
     for key, (title, unit, from_zero) in _CURVE_TITLES.items():
         columns = {name: logged.get(key, ()) for name, logged in run.curves.items()}
+        if not any(columns.values()) and key in penalties and not penalties.isdisjoint(logged_keys):
+            continue  # held at the other of the two places alone
         curves.append((title, figures.curve_figure(title, unit, columns, from_zero=from_zero)))
     verdicts = sorted({answer.label for row in rows for _, answer, _ in row.answers if answer})
     context: dict[str, Any] = {
@@ -290,7 +297,9 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
             )
         ],
         "training": {
-            name: dict(_facts(model.train, text.NOT_MEASURED)) for name, model in run.models.items() if model.train
+            name: dict(_facts({key: of for key, of in model.train.items() if key not in _SAID}, text.NOT_MEASURED))
+            for name, model in run.models.items()
+            if model.train
         },
         "settings": _settings(run.settings) if run.settings else None,
         "commands": run.commands[:50],

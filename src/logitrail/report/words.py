@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from logitrail.report.run import SUITES, Difference, GateResult, Run
 from logitrail.report.text import points, seconds, short
 
-RUN_NOISE: Final = (
+_ONE_TRAINING: Final = (
     "Each model was trained once. The intervals cover which prompts were asked, not the noise between "
     "training runs: the same recipe trained again, even with the same seed, can move a rate by several "
     "points. Repeat the run with other seeds before you rely on a small difference."
@@ -75,6 +76,45 @@ def cost(run: Run) -> list[tuple[str, str]]:
     if evaluation:
         lines.append(("Evaluation, all models", seconds(sum(measured) if len(measured) == len(evaluation) else None)))
     return lines
+
+
+def run_noise(run: Run) -> str:
+    """What the intervals say of other trainings of the same recipe."""
+    trainings = {gate.trainings for gate in run.gate.values()}
+    if trainings and all(count is not None and count > 1 for count in trainings):
+        return (
+            "The gate's decisions are over several trainings of the recipe and cover the noise between them. The rates of "
+            "one model, and their intervals, are of one training: they cover which prompts were asked."
+        )
+    return _ONE_TRAINING
+
+
+def held(train: Mapping[str, object] | None) -> str:
+    """What a training held and where, in one sentence; empty where it is not recorded."""
+    if not train or "held" not in train:
+        return ""
+    what = train["held"]
+    if not isinstance(what, Mapping):
+        return "No safety token was held: plain fine-tuning."
+    weight = f"lambda {short(str(what.get('lambda')), 20)}"
+    if what.get("drift_budget") is not None:
+        weight += f" within a drift of {short(str(what['drift_budget']), 20)}"
+    places = []
+    if what.get("rows") not in (None, "none"):
+        reference = short(str(what.get("reference")), 40)
+        places.append(f"on the task's rows (positions {short(str(what['rows']), 40)}, reference {reference})")
+    probes = what.get("probes")
+    if isinstance(probes, Mapping):
+        places.append(
+            f"along the first {short(str(probes.get('tokens')), 20)} tokens of the starting model's own answers to "
+            f"{short(str(probes.get('harmful')), 20)} harmful and {short(str(probes.get('harmless')), 20)} harmless prompts"
+        )
+        if what.get("rows") == "none":
+            places.append("not on the task's rows")
+    return (
+        f"Held: {short(str(what.get('tokens')), 20)} safety tokens, anchor {short(str(what.get('anchor')), 40)}, penalty "
+        f"{short(str(what.get('penalty')), 40)}, {weight}, {', '.join(places)}."
+    )
 
 
 def limits(gate: GateResult) -> str:

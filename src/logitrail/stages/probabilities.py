@@ -102,6 +102,11 @@ def measured(context: Context, name: str, loaded: LoadedModel, suites: dict[str,
     return {"model": name, "tokens": {"ids": list(tokens.ids), "hash": tokens.hash}, "suites": found}
 
 
+def _probability(limit: float | None) -> float | None:
+    """The interval is normal, and a probability has ends."""
+    return None if limit is None else min(1.0, max(0.0, limit))
+
+
 def _means(shares: Tensor) -> dict[str, Any]:
     """Of [prompts, K] probabilities: each token's mean, and the mean of their sum with its 95% interval."""
     count = len(shares)
@@ -111,6 +116,6 @@ def _means(shares: Tensor) -> dict[str, Any]:
     total = clustered_mean(shares.sum(dim=-1).tolist(), range(count))
     return {
         "prompts": count,
-        "sum": {"value": total.value, "low": total.low, "high": total.high, "n": count},
+        "sum": {"value": total.value, "low": _probability(total.low), "high": _probability(total.high), "n": count},
         "each": shares.mean(dim=0).tolist(),
     }

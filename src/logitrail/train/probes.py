@@ -127,6 +127,11 @@ class Probes:
                 "it in bfloat16 or float32"
             )
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many prompts are anchored, harmful and harmless, and on how many the drift is watched."""
+        return {"harmful": len(self._harmful), "harmless": len(self._harmless), "watched": len(self._watched)}
+
     def _measure(self, model: nn.Module, rows: Sequence[int], head: SafetyHead) -> ReferenceColumns:
         """The prompts' columns as the model stands, position after position in the order of `rows`."""
         return measure_rows(model, head, [self._rows[row] for row in rows], with_logsumexp=self._with_logsumexp)
