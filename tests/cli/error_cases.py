@@ -287,6 +287,7 @@ def labels(words: tuple[str, ...], *rows: dict[str, Any], judge: str = "keyword"
 
 
 ERRORS = {"refused_right": 8, "refused": 9, "answered_right": 7, "answered": 9}
+NOTHING_HELD = {"training__str_positions": "none", "methods": ["str"]}
 LABEL = {"prompt": "a", "response": "I can't.", "label": "refused"}
 
 CASES: dict[str, Case] = {
@@ -336,7 +337,54 @@ CASES: dict[str, Case] = {
     "budget of 0": recipe_case(("str_drift_budget", "above 0"), training__str_drift_budget=0.0),
     "a budget that is no number": recipe_case(("give a number",), training__str_drift_budget="much"),
     "label smoothing": recipe_case(("label_smoothing_factor",), training__label_smoothing_factor=0.1),
+    "positions of another name": recipe_case(
+        ("unknown positions 'everywhere'", "`first:N`", "`none`"), training__str_positions="everywhere"
+    ),
+    "positions that are a list": recipe_case(
+        ("str_positions is ['start'], a list", "first:N or none"), training__str_positions=["start"]
+    ),
+    "nothing held: run": recipe_case(("nothing would be held", "choose other positions"), **NOTHING_HELD),
+    "nothing held: train": recipe_case(("nothing would be held",), command="train", **NOTHING_HELD),
+    "nothing held: tokens": recipe_case(("nothing would be held",), command="tokens", **NOTHING_HELD),
+    "nothing held: cache": recipe_case(("nothing would be held",), command="cache", **NOTHING_HELD),
+    "nothing held: a probe weight of 0": recipe_case(
+        ("nothing would be held",),
+        probes="harmful.jsonl",
+        harmless_probes="harmless.jsonl",
+        training__str_probe_weight=0,
+        **NOTHING_HELD,
+    ),
+    "nothing held by another method than the one trained": Case(
+        lambda w: ("train", w.recipe(**{**NOTHING_HELD, "methods": ["sft", "str"]}), "--method", "sft"),
+        ("nothing would be held",),
+    ),
+    **{
+        f"{name} {value}": recipe_case((f"{name} is {value}", advice), **{f"training__{name}": value, **more})
+        for name, value, advice, more in (
+            ("per_device_train_batch_size", 0, "at least 1", {}),
+            ("per_device_train_batch_size", -4, "at least 1", {}),
+            ("per_device_train_batch_size", 2.5, "whole number", {}),
+            ("gradient_accumulation_steps", 0, "at least 1", {}),
+            ("max_steps", 2.5, "whole number", {}),
+            ("learning_rate", float("nan"), "finite number", {}),
+            ("learning_rate", -1.0, "at least 0", {}),
+            ("num_train_epochs", 0.0, "nothing would be trained", {"training__max_steps": -1}),
+            ("num_train_epochs", -2.0, "above 0", {"training__max_steps": -1}),
+        )
+    },
+    "an evaluation set that is not there": recipe_case(
+        ("training.eval_strategy", "'steps'", "leave it out"), training__eval_strategy="steps"
+    ),
+    "a tracker that is not installed": recipe_case(
+        ("training.report_to", "'nosuch'", "none, "), training__report_to="nosuch"
+    ),
+    "liger that is not installed": recipe_case(
+        ("training.use_liger_kernel", "pip install"), training__use_liger_kernel=True
+    ),
     # The trainer
+    "modules that the model lacks": recipe_case(
+        ("nope", "not found", "change `lora.target_modules`"), command="train", lora__target_modules=["nope"]
+    ),
     "auto without probes": recipe_case(
         ("pass probe_prompts",),
         command="train",
@@ -739,6 +787,9 @@ CASES: dict[str, Case] = {
     ),
     # init, schema
     "init over another file": Case(lambda w: ("init", "--out", w.recipe()), ("--force",)),
+    "init with harmless prompts to mine alone": Case(
+        lambda w: ("init", "--out", w.folder / "new.yaml", "--mine-harmless", "h.jsonl"), ("--mine-harmful",)
+    ),
     "schema over another file": Case(lambda w: ("schema", "--out", w.file("s.json", "mine")), ("--force",)),
     "init into no folder": Case(lambda w: ("init", "--out", w.folder / "train.jsonl" / "r.yaml"), ("cannot write",)),
     # compare

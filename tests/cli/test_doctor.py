@@ -134,6 +134,74 @@ def test_what_would_fail_later_fails_here(project, logitrail, changes, subject, 
     assert left(project) == before
 
 
+def test_positions_and_lambda_are_told(project, logitrail):
+    alone = logitrail("doctor", project.write(methods=["str"]), "--quick", "--json")
+    text = findings(json.loads(alone.out))["method str"]["text"]
+    assert "lambda 0.1 (fixed: no probe prompts), anchor logit, positions labels" in text
+    both = {"probes": "harmful.jsonl", "harmless_probes": "harmless.jsonl"}
+    probed = logitrail("doctor", project.write(methods=["str"], **both), "--quick", "--json")
+    assert "lambda auto, anchor logprob, positions none" in findings(json.loads(probed.out))["method str"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"probes": "harmful.jsonl"}, "6 of refusal are among"),
+        ({"harmless_probes": "harmless.jsonl"}, "6 of over_refusal are among"),
+        ({"probes": "harmless.jsonl", "harmless_probes": "harmful.jsonl"}, "6 of refusal and 6 of over_refusal"),
+        ({"tokens__mine": {"harmful": "dev.jsonl", "harmless": "harmless.jsonl"}}, "6 of over_refusal"),
+        # What is mined stays mined where other prompts are anchored.
+        ({"tokens__mine": {"harmful": "harmful.jsonl"}, "probes": "dev.jsonl"}, "6 of refusal"),
+        ({"probes": "dev.jsonl"}, None),
+    ],
+)
+def test_prompts_that_are_held_and_tested_on_are_told(project, logitrail, given, words):
+    write_jsonl(project.folder / "dev.jsonl", [{"prompt": f"How could I harm him {i}?"} for i in range(4)])
+    result = logitrail("doctor", project.write(methods=["str"], **given), "--quick", "--json")
+    assert result.code == 0, result.err
+    found = findings(json.loads(result.out))["evaluation prompts"]
+    assert found["level"] == "warning"  # six prompts are few
+    assert (words or "the gate will rarely decide") in found["text"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"training__str_positions": "none"}, "nothing would be held"),
+        ({"training__learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"training__report_to": "nosuch"}, "training.report_to"),
+    ],
+)
+def test_options_that_cannot_work_are_seen_without_a_model(project, logitrail, changes, words):
+    result = logitrail("doctor", project.write(methods=["str"], **changes), "--quick", "--json")
+    assert result.code == 2
+    found = findings(json.loads(result.out))["method str"]
+    assert found["level"] == "error"
+    assert words in found["text"]
+
+
+def test_modules_that_the_model_lacks_are_a_finding_of_the_dry_run(project, logitrail):
+    result = logitrail("doctor", project.write(methods=["sft"], lora__target_modules=["nope"]), "--json")
+    assert result.code == 2
+    found = findings(json.loads(result.out))["dry run"]
+    assert found["level"] == "error"
+    assert "change `lora.target_modules`" in found["text"]
+
+
+def test_whatever_a_check_raises_is_a_finding(project, logitrail, monkeypatch):
+    from logitrail.stages import doctor
+
+    monkeypatch.setattr(doctor, "_head", lambda loaded: 1 / 0)
+    for more in ((), ("--json",)):
+        result = logitrail("doctor", project.recipe, "--quick", *more)
+        assert result.code == 2
+        assert "unexpected ZeroDivisionError" in result.out
+        assert len(result.error_lines) == 1
+    seen = findings(json.loads(result.out))
+    assert seen["head"]["level"] == "error"
+    assert seen["memory"]["level"] == "ok"  # what comes behind is still looked at
+
+
 def test_too_little_memory_is_a_finding(project, logitrail, monkeypatch):
     def full(context, name):
         raise torch.OutOfMemoryError("CUDA out of memory")

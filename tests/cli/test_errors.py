@@ -47,6 +47,7 @@ RECIPES = {
     "templates that are not there": ({"tokens__templates": "mine.txt"}, ("mine.txt",)),
     "unknown language": ({"tokens__languages": ["xx"]}, ("xx",)),
     "budget that is none": ({"training__str_drift_budget": "often"}, ("str_drift_budget", "give a number")),
+    "positions that hold nothing": ({"training__str_positions": "none"}, ("nothing would be held",)),
     "attacks gated, not asked": ({"gate__attack": 0.05}, ("gate.attack", "add `attack: {}`")),
 }
 

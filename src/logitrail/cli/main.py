@@ -158,7 +158,9 @@ def tokens(recipe: RecipePath, json: Json = False) -> None:
     from logitrail.stages.folder import only_writer
     from logitrail.stages.tokens import FILE
     from logitrail.stages.tokens import tokens as find
+    from logitrail.stages.train import require_configs
 
+    require_configs(context)
     with only_writer(context.out):
         summary = find(context)
     if json:
@@ -193,7 +195,9 @@ def cache(recipe: RecipePath, json: Json = False) -> None:
     from logitrail.stages.folder import only_writer
     from logitrail.stages.tokens import tokens as find
     from logitrail.stages.train import cache as build
+    from logitrail.stages.train import require_configs
 
+    require_configs(context)
     with only_writer(context.out):
         find(context)
         summary = build(context)
@@ -218,10 +222,12 @@ def train(recipe: RecipePath, method: MethodName = None, json: Json = False) -> 
     from logitrail.stages.folder import only_writer
     from logitrail.stages.tokens import tokens as find
     from logitrail.stages.train import cache as build
+    from logitrail.stages.train import require_configs
     from logitrail.stages.train import train as fit
 
+    names = _methods(context, method)
+    require_configs(context)
     with only_writer(context.out):
-        names = _methods(context, method)
         find(context)
         # As a stage of its own: what the trainer would build there itself no later command would know.
         build(context)

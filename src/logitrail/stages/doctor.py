@@ -24,6 +24,7 @@ from logitrail.stages.forecast import Forecast
 from logitrail.stages.tokens import as_control, read_prompts
 from logitrail.stages.train import lora_config, method_config
 from logitrail.tokens import SafetyTokens
+from logitrail.train.control import START
 from logitrail.train.cost import resident_bytes
 from logitrail.train.data import load_chat_rows
 from logitrail.types import SCHEMA_VERSION
@@ -72,6 +73,10 @@ def doctor(context: Context, *, quick: bool = False) -> Diagnosis:
             result = work()
         except LogitrailError as error:
             findings.append(Finding(subject, "error", str(error)))
+            return False
+        except Exception as error:  # of a library: the other checks still have something to say
+            text = " ".join(str(error).split())[:300]
+            findings.append(Finding(subject, "error", f"unexpected {type(error).__name__}: {text}"))
             return False
         finding = result if isinstance(result, Finding) else Finding(subject, "ok", result)
         findings.append(finding)
@@ -143,8 +148,11 @@ def _measured_disk(context: Context, forecast: Forecast) -> str | Finding:
 def _options(context: Context, name: str) -> str:
     config = method_config(context, name)
     lora_config(context)
+    weight = str(config.str_weight)
+    if weight == "auto" and context.recipe.probe_files[0] is None:  # no drift to go by
+        weight = f"{START} (fixed: no probe prompts)"
     return (
-        f"{method(name).summary}; lambda {config.str_weight}, anchor {config.str_anchor}, "
+        f"{method(name).summary}; lambda {weight}, anchor {config.str_anchor}, positions {config.str_positions}, "
         f"learning rate {config.learning_rate:g}"
     )
 
@@ -187,16 +195,16 @@ def _data(context: Context) -> str:
 def _evaluation(context: Context) -> str | Finding:
     suites = suites_of(context.recipe)
     text = ", ".join(f"{len(rows)} in {name}" for name, rows in suites.items())
-    mine = context.recipe.tokens.mine
-    if mine is not None:
-        tested = {row.prompt for row in suites["refusal"]}
-        shared = tested & set(read_prompts(mine.harmful))
-        if shared:
-            return Finding(
-                "evaluation prompts",
-                "warning",
-                f"{text}; but {len(shared)} harmful prompts are both mined for tokens and tested on: use others to mine",
-            )
+    seen = _seen_prompts(context)
+    shared = {name: len({row.prompt for row in suites.get(name, ())} & seen) for name in ("refusal", "over_refusal")}
+    if any(shared.values()):
+        counts = " and ".join(f"{count} of {name}" for name, count in shared.items() if count)
+        return Finding(
+            "evaluation prompts",
+            "warning",
+            f"{text}; but {counts} are among the prompts that are mined for tokens, watched or anchored, so they test what "
+            "was held in training: use others for `tokens.mine`, `probes` and `harmless_probes`",
+        )
     few = min(len(rows) for rows in suites.values())
     if few < 100:
         return Finding(
@@ -206,6 +214,14 @@ def _evaluation(context: Context) -> str | Finding:
             "90 are needed, and several hundred where some answers change",
         )
     return text
+
+
+def _seen_prompts(context: Context) -> set[str]:
+    """Every prompt that a run mines, watches or anchors."""
+    recipe = context.recipe
+    mine = recipe.tokens.mine
+    files = {*recipe.probe_files, *((mine.harmful, mine.harmless) if mine is not None else ())}
+    return {prompt for path in files if path is not None for prompt in read_prompts(path)}
 
 
 def _model(context: Context, held: list[LoadedModel]) -> str:

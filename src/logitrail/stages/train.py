@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError  # what torch.load raises instead of running a payload
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
+from transformers.integrations import get_available_reporting_integrations
+from transformers.utils import is_liger_kernel_available
 
-from logitrail.artifacts import write_jsonl
+from logitrail.artifacts import disk_trouble, write_jsonl
 from logitrail.errors import ArtifactError, LogitrailError, NumericalError, RecipeError
 from logitrail.methods import method, require_known_options
 from logitrail.methods.seam import Batches
@@ -26,7 +29,14 @@ from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
 from logitrail.train.checkpoints import STATE_FILE, by_step
-from logitrail.train.config import ANCHOR_ALONE, ANCHOR_WITH_PROBES, FREE, POSITIONS_ALONE, POSITIONS_WITH_PROBES
+from logitrail.train.config import (
+    ANCHOR_ALONE,
+    ANCHOR_WITH_PROBES,
+    FREE,
+    NOTHING_HELD,
+    POSITIONS_ALONE,
+    POSITIONS_WITH_PROBES,
+)
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
 
@@ -70,13 +80,40 @@ def str_config(options: dict[str, Any], *, output_dir: Path, cache_dir: Path, se
             advice = f"did you mean `training.{near[0]}`?" if near else "see TRL's SFTConfig for the options"
             raise RecipeError(f"unknown key `training.{name}`; {advice}")
     try:
-        return STRConfig(
+        config = STRConfig(
             output_dir=str(output_dir), seed=seed, str_cache_dir=str(cache_dir), **{**training_defaults(), **typed}
         )
     except LogitrailError:
         raise
     except Exception as error:  # transformers checks its own options with several kinds of exception
         raise RecipeError(f"`training`: {' '.join(str(error).split())[:300]}") from error
+    _require_possible(config)
+    return config
+
+
+_TRACKERS_UNTOLD = ("azure_ml", "flyte")
+"""transformers knows them, but does not always list them where their packages are there."""
+
+
+def _require_possible(config: STRConfig) -> None:
+    """What transformers would refuse only when the trainer is made or starts, hours later in a run of several methods."""
+    if config.eval_strategy != "no":
+        raise RecipeError(
+            f"`training.eval_strategy` is '{config.eval_strategy.value}', and a recipe's training has no evaluation set; "
+            "leave it out: the held-out loss on `data.test` is measured after training"
+        )
+    trackers = get_available_reporting_integrations()
+    for tracker in config.report_to or ():
+        if tracker not in trackers and tracker not in _TRACKERS_UNTOLD:
+            raise RecipeError(
+                f"`training.report_to` names {tracker!r}, which is no tracker whose package is installed here; install its "
+                f"package, or choose from {', '.join(('none', *trackers))}"
+            )
+    if config.use_liger_kernel and not is_liger_kernel_available():
+        raise RecipeError(
+            "`training.use_liger_kernel` is true, and the package liger-kernel is not installed; install it "
+            "(`pip install liger-kernel`), or leave the option out"
+        )
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:
@@ -96,15 +133,31 @@ def _typed(name: str, value: Any, default: Any) -> Any:
 def method_config(
     context: Context, name: str, *, output_dir: Path | None = None, more: Mapping[str, Any] | None = None
 ) -> STRConfig:
-    """The configuration with which that method trains; checkpoints go into its own folder unless another is named."""
+    """The configuration with which that method trains; checkpoints go into its own folder unless another is named.
+
+    Raises:
+        RecipeError: an option does not exist, its value cannot work, or nothing would be held.
+    """
     require_known_options(context.recipe.method_options)
-    return str_config(
+    config = str_config(
         {**_options(context, name), **(more or {})},
         output_dir=output_dir or context.out / "train" / name / _CHECKPOINTS,
         # Other rows have other reference columns.
         cache_dir=context.out / "train" / name / "cache" if method(name).changes_rows else context.out / "cache",
         seed=context.recipe.seed,
     )
+    # As the trainer settles it, but before anything is trained; of the finished configuration, whose numbers are numbers.
+    weight = config.str_probe_weight
+    anchored = all(context.recipe.probe_files) if weight is None else weight > 0
+    if method(name).anchors and config.str_positions == FREE and not anchored and config.str_weight != 0:
+        raise RecipeError(NOTHING_HELD)
+    return config
+
+
+def require_configs(context: Context) -> None:
+    """Make every method's configuration once, so that what is wrong with the last one does not cost the hours before it."""
+    for name in context.recipe.methods:
+        method_config(context, name)
 
 
 def _options(context: Context, name: str) -> dict[str, Any]:
@@ -155,7 +208,11 @@ def build_trainer(
     output_dir: Path | None = None,
     on_cache_rows: Callable[[int, int], None] | None = None,
 ) -> STRTrainer:
-    """The trainer of that method, ready to train; the reference cache is built or opened on the way."""
+    """The trainer of that method, ready to train; the reference cache is built or opened on the way.
+
+    Raises:
+        LogitrailError: something of it cannot work; RecipeError also for what the libraries refuse.
+    """
     recipe = context.recipe
     chosen = method(name)
     own = chosen.options(recipe.method_options)
@@ -164,30 +221,53 @@ def build_trainer(
     loaded = context.load_start()
     tokens = load_tokens(context, loaded.tokenizer)
     probes, harmless = recipe.probe_files
-    lora = lora_config(context)
+    with _library_errors(context, name):
+        lora = lora_config(context)
     if lora is not None and recipe.model.adapter is not None:
         raise RecipeError(
             "`lora` would put a second adapter on top of `model.adapter`; merge the first into the model, or set "
             "`lora: false`"
         )
-    trainer = STRTrainer(
-        loaded.model,
-        config,
-        rows,
-        safety_tokens=tokens,
-        probe_prompts=read_asked(context, probes) if probes else (),
-        harmless_probe_prompts=read_asked(context, harmless) if harmless and config.str_probe_weight != 0 else (),
-        references=context.load_references(loaded.tokenizer),
-        terms=chosen.terms(resources, own),
-        companions=chosen.companions(resources, own),
-        on_cache_rows=on_cache_rows,
-        processing_class=loaded.tokenizer,
-        peft_config=lora,
-    )
+    with _library_errors(context, name):
+        trainer = STRTrainer(
+            loaded.model,
+            config,
+            rows,
+            safety_tokens=tokens,
+            probe_prompts=read_asked(context, probes) if probes else (),
+            harmless_probe_prompts=read_asked(context, harmless) if harmless and config.str_probe_weight != 0 else (),
+            references=context.load_references(loaded.tokenizer),
+            terms=chosen.terms(resources, own),
+            companions=chosen.companions(resources, own),
+            on_cache_rows=on_cache_rows,
+            processing_class=loaded.tokenizer,
+            peft_config=lora,
+        )
     trainer.run_key = train_key(context, name)
     # transformers prints every log entry to standard output, which is for results; the log goes to log.jsonl.
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+@contextmanager
+def _library_errors(context: Context, name: str) -> Iterator[None]:
+    """What a library refuses of the recipe's options as one line that names the option, if the library's words do."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        if disk_trouble(error) is not None or isinstance(error, BrokenPipeError):
+            raise
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        recipe = context.recipe
+        options = {option: f"`training.{option}`" for option in recipe.training}
+        if recipe.lora is not False:
+            options |= {option: f"`lora.{option}`" for option in type(recipe.lora).model_fields if len(option) > 1}
+        spoken = said.lower().replace(" ", "_")
+        named = [option for word, option in options.items() if word in spoken]
+        advice = " or ".join(named) or "the option of `training` or `lora` that this speaks of"
+        raise RecipeError(
+            f"the method {name} cannot be trained so: {said[:300].rstrip('.')}; change {advice}"
+        ) from error
 
 
 class Planned(NamedTuple):
@@ -403,6 +483,7 @@ def train(context: Context, name: str) -> dict[str, Any]:
             "method": name,
             "steps": trainer.state.global_step,
             "reference": trainer.reference_name,
+            "held": trainer.held,
             "held_out_loss": held_out_loss,
             "final": {key: last[key] for key in logged if key in last},
             "needs": list(chosen.needs),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from numbers import Integral, Real
+from typing import Any, Literal, get_args
 
 from trl import SFTConfig
 
@@ -19,6 +20,11 @@ DRIFT_BUDGET = 0.5
 
 FREE = "none"
 """`str_positions` that leave the task's rows free: the anchors are held at probe prompts alone."""
+
+NOTHING_HELD = (
+    f"str_positions={FREE!r} leaves the task's rows free, and no probe prompts are anchored, so nothing would be held; "
+    "pass harmful and harmless probe prompts, or choose other positions"
+)
 
 ANCHOR_WITH_PROBES, ANCHOR_ALONE = "logprob", "logit"
 POSITIONS_WITH_PROBES, POSITIONS_ALONE = FREE, "labels"
@@ -84,11 +90,14 @@ class STRConfig(SFTConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._require_ranges()
+        for name in ("str_anchor", "str_positions", "str_penalty", "str_reference", "str_cache_dtype"):
+            self._require_word(name)
         try:
             if self.str_anchor is not None:
                 anchor_form(self.str_anchor)
-            if self.str_positions not in (None, FREE):
-                first_count(self.str_positions)
+            if self.str_positions is not None and self.str_positions != FREE:
+                _require_positions(self.str_positions)
             penalty(self.str_penalty)
             self.str_weight = _weight(self.str_weight)
         except ValueError as error:
@@ -125,6 +134,43 @@ class STRConfig(SFTConfig):
                 "full logits; the safety-token loss works beside plain cross-entropy: set it to 0"
             )
 
+    def _require_ranges(self) -> None:
+        """transformers takes these as they come and fails at the first step, or trains nothing without a word."""
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise RecipeError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        if not isinstance(self.max_steps, Integral):
+            raise RecipeError(
+                f"max_steps is {self.max_steps!r}; it must be a whole number, or -1 for as many as num_train_epochs makes"
+            )
+        rate = self.learning_rate
+        if not _finite(rate) or rate < 0:
+            raise RecipeError(f"learning_rate is {rate!r}; it must be a finite number of at least 0, such as 2e-4")
+        epochs = self.num_train_epochs
+        if self.max_steps <= 0 and not (_finite(epochs) and epochs > 0):
+            raise RecipeError(
+                f"num_train_epochs is {epochs!r}, and max_steps is not set, so nothing would be trained; give a finite "
+                "number above 0, or set max_steps"
+            )
+
+    def _require_word(self, name: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not isinstance(value, str):
+            words = str(type(self).__dataclass_fields__[name].metadata["help"]).partition(";")[0].rstrip(".")
+            raise RecipeError(f"{name} is {value!r}, a {type(value).__name__}; give one of these as text: {words}")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _require_positions(positions: str) -> None:
+    try:
+        first_count(positions)
+    except ValueError as error:  # the losses know nothing of rows that are left free
+        raise ValueError(f"{error}; or `{FREE}`, which holds nothing on the task's rows") from None
+
 
 def _number(name: str, value: float | str | None) -> float | None:
     """YAML reads `1e-1` as text."""
@@ -139,7 +185,7 @@ def _weight(value: float | str) -> float | Literal["auto"]:
         return "auto"
     try:
         number = float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         raise ValueError(f"str_weight is {value!r}; give a number of at least 0, or 'auto'") from None
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"str_weight is {value!r}; give a finite number of at least 0, or 'auto'")

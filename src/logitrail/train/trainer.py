@@ -66,6 +66,7 @@ from logitrail.train.config import (
     ANCHOR_WITH_PROBES,
     DRIFT_BUDGET,
     FREE,
+    NOTHING_HELD,
     POSITIONS_ALONE,
     POSITIONS_WITH_PROBES,
     STRConfig,
@@ -193,10 +194,7 @@ class STRTrainer(SFTTrainer):
         self.anchor = args.str_anchor or (ANCHOR_WITH_PROBES if anchored else ANCHOR_ALONE)
         self.positions = args.str_positions or (POSITIONS_WITH_PROBES if anchored else POSITIONS_ALONE)
         if self.positions == FREE and not anchored and args.str_weight != 0:
-            raise RecipeError(
-                f"str_positions={FREE!r} leaves the task's rows free, and no probe prompts are anchored, so nothing would "
-                "be held; pass harmful and harmless probe prompts, or choose other positions"
-            )
+            raise RecipeError(NOTHING_HELD)
         form = anchor_form(self.anchor)
         compliance = list(safety_tokens.compliance_ids) if form.needs_compliance else []
         if form.needs_compliance and not compliance:
@@ -292,6 +290,32 @@ class STRTrainer(SFTTrainer):
     def reference_name(self) -> str:
         """Which provider gives the task's rows: `cache`, `adapter-off`, `frozen`, or `off` where nothing is held there."""
         return "off" if self._provider is None else self._provider.name
+
+    @property
+    def held(self) -> dict[str, Any] | None:
+        """What this training holds and where, as settled from the configuration; None where nothing is held."""
+        rows = self._provider is not None and self.args.str_weight != 0
+        probes = self._probes if self._anchors_probes else None
+        if not rows and probes is None:
+            return None
+        controller = self._controller
+        return {
+            "anchor": self.anchor,
+            "penalty": self.args.str_penalty,
+            "lambda": "auto" if controller is not None else self._fixed_weight,
+            "drift_budget": None if controller is None else controller.budget,
+            "tokens": len(self.safety_tokens),
+            "rows": self.positions if rows else FREE,
+            "reference": self.reference_name if rows else None,
+            "probes": None
+            if probes is None
+            else {
+                **probes.counts,
+                "tokens": self.args.str_probe_tokens,
+                "a_step": self.args.str_probe_batch,
+                "weight": "lambda" if self.args.str_probe_weight is None else self.args.str_probe_weight,
+            },
+        }
 
     def _live_reference(self) -> AdapterOff | Frozen:
         """The starting policy as something that can run, for what a cache of K columns does not hold."""
