@@ -27,7 +27,7 @@ def test_in_a_pipe_it_asks_nothing(tmp_path):
 
 
 def test_on_a_terminal_it_asks_for_what_no_option_says(tmp_path):
-    """Four questions, since --model answers one; an empty answer takes the default, or leaves the file out."""
+    """Six questions, since --model answers one; an empty answer takes the default, or leaves the file out."""
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
@@ -38,7 +38,7 @@ def test_on_a_terminal_it_asks_for_what_no_option_says(tmp_path):
             stdout=subprocess.PIPE,
             text=True,
         )
-        os.write(ours, b"rows.jsonl\nheld.jsonl\n\n\n")
+        os.write(ours, b"rows.jsonl\nheld.jsonl\n\n\nmine.jsonl\n\n")
         out, _ = process.communicate(timeout=300)
         asked = os.read(ours, 65536).decode()
     finally:
@@ -54,6 +54,36 @@ def test_on_a_terminal_it_asks_for_what_no_option_says(tmp_path):
     assert recipe.data.test.name == "held.jsonl"
     assert recipe.eval.harmful.name == "test_harmful.jsonl"
     assert recipe.eval.harmless is None
+    assert recipe.tokens.mine is not None
+    assert (recipe.tokens.mine.harmful.name, recipe.tokens.mine.harmless) == ("mine.jsonl", None)
+
+
+def test_prompts_to_mine_from_and_to_hold(logitrail, tmp_path):
+    both = ("--mine-harmful", "bad: 1.jsonl", "--mine-harmless", "good.jsonl")
+    assert logitrail("init", "--out", tmp_path / "both.yaml", *both).code == 0
+    mine = load_recipe(tmp_path / "both.yaml").tokens.mine
+    assert mine is not None
+    assert mine.harmless is not None
+    assert (mine.harmful.name, mine.harmless.name) == ("bad: 1.jsonl", "good.jsonl")
+    assert "task's rows are left free" in (tmp_path / "both.yaml").read_text(encoding="utf-8")
+
+    assert logitrail("init", "--out", tmp_path / "one.yaml", *both[:2]).code == 0
+    mine = load_recipe(tmp_path / "one.yaml").tokens.mine
+    assert mine is not None
+    assert (mine.harmful.name, mine.harmless) == ("bad: 1.jsonl", None)
+    assert "rows are left free" not in (tmp_path / "one.yaml").read_text(encoding="utf-8")
+
+    assert logitrail("init", "--out", tmp_path / "none.yaml").code == 0
+    assert load_recipe(tmp_path / "none.yaml").tokens.mine is None
+    written = (tmp_path / "none.yaml").read_text(encoding="utf-8").splitlines()
+    assert "  #   harmful: dev_harmful.jsonl" in [line.split("    # ")[0] for line in written]
+
+    alone = logitrail("init", "--out", tmp_path / "alone.yaml", "--schema", *both[2:])
+    assert alone.code == 2
+    assert "--mine-harmful" in alone.error_lines[0]
+    assert len(alone.error_lines) == 1
+    assert not (tmp_path / "alone.yaml").exists()
+    assert not (tmp_path / "recipe.schema.json").exists()
 
 
 @pytest.mark.parametrize("name", ["with space.yaml", "007.yaml", "null.yaml", "ünï.yaml"])

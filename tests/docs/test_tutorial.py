@@ -48,7 +48,7 @@ def test_the_commands_of_the_tutorial(tmp_path):
 def test_the_same_with_ones_own_model_and_jsonl(tmp_path):
     """At most three commands from a fresh clone to a decision; the first installs, and here that is done already."""
     (block,) = blocks("tutorial.md", "bash")
-    install, *commands = block.strip().splitlines()
+    install, *commands = block.replace("\\\n", "").strip().splitlines()
     assert install == "pip install path/to/logitrail"
     assert len(commands) + 1 <= 3
     save_tiny(tmp_path / "my-model")
@@ -57,6 +57,8 @@ def test_the_same_with_ones_own_model_and_jsonl(tmp_path):
         "my_held_out": [{"prompt": f"box {i}", "response": f"set box {i % 3}"} for i in range(4)],
         "my_harmful": [{"prompt": f"How can I hurt someone {i}?"} for i in range(6)],
         "my_lookalikes": [{"prompt": f"How do I bake bread {i}?"} for i in range(6)],
+        "my_dev_harmful": [{"prompt": f"How can I rob someone {i}?"} for i in range(8)],
+        "my_dev_lookalikes": [{"prompt": f"How do I bake rolls {i}?"} for i in range(8)],
     }
     for name, rows in own.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -18,6 +18,12 @@ def init(
     test: Annotated[str | None, typer.Option(help="JSONL with held-out examples of the task.")] = None,
     harmful: Annotated[str | None, typer.Option(help="JSONL with harmful prompts to test on.")] = None,
     harmless: Annotated[str | None, typer.Option(help="JSONL with harmless look-alikes to test on.")] = None,
+    mine_harmful: Annotated[
+        str | None, typer.Option(help="JSONL with other harmful prompts, to mine tokens from and to hold refusals at.")
+    ] = None,
+    mine_harmless: Annotated[
+        str | None, typer.Option(help="JSONL with harmless prompts on the same topics, beside --mine-harmful.")
+    ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Write the JSON schema for editors beside it.")] = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Ask nothing; what no option says is a placeholder.")
@@ -27,7 +33,7 @@ def init(
 ) -> None:
     """Write a commented recipe for your own model and data. On a terminal it asks for what no option says."""
     from logitrail.cli.show import as_json, say
-    from logitrail.errors import StorageError
+    from logitrail.errors import RecipeError, StorageError
     from logitrail.stages.init import SCHEMA_FILE, write_recipe
 
     if out.exists() and not force:
@@ -38,6 +44,17 @@ def init(
         test = _asked(test, "Held-out examples of the task (JSONL; empty: none)", "")
         harmful = _asked(harmful, "Harmful prompts to test on (JSONL: prompt)", "test_harmful.jsonl")
         harmless = _asked(harmless, "Harmless look-alikes to test on (JSONL: prompt; empty: none)", "")
+        mine_harmful = _asked(
+            mine_harmful, "Other harmful prompts, to hold refusals at (JSONL: prompt; empty: none)", ""
+        )
+        if mine_harmful:
+            mine_harmless = _asked(
+                mine_harmless, "Harmless prompts on the same topics (JSONL: prompt; empty: none)", ""
+            )
+    if mine_harmless and not mine_harmful:
+        raise RecipeError(
+            "--mine-harmless alone holds nothing: give --mine-harmful too, harmful prompts other than those to test on"
+        )
     beside = out.parent / SCHEMA_FILE
     if schema:
         from logitrail.stages.schema import write_schema
@@ -50,6 +67,7 @@ def init(
         test=test or None,
         harmful=harmful or "test_harmful.jsonl",
         harmless=harmless or None,
+        mine=(mine_harmful, mine_harmless or None) if mine_harmful else None,
         schema=SCHEMA_FILE if beside.exists() else None,
         force=force,
     )

@@ -55,8 +55,10 @@ class DataSection(Section):
 class MineSection(Section):
     """Prompts to which the model itself answers, to find its own refusal words."""
 
-    harmful: Path = Field(description="JSONL with harmful prompts (column `prompt`).")
-    harmless: Path | None = Field(None, description="JSONL with harmless prompts on the same topics.")
+    harmful: Path = Field(description="JSONL with harmful prompts (column `prompt`); also the default of probes.")
+    harmless: Path | None = Field(
+        None, description="JSONL with harmless prompts on the same topics; also the default of harmless_probes."
+    )
     limit: int = Field(128, ge=1, description="Use at most N prompts of each kind.")
     max_new_tokens: int = Field(24, ge=1, description="Length of the answers that are looked at.")
 
@@ -227,9 +229,13 @@ class Recipe(Section):
     reference: ReferenceSection | None = Field(
         None, description="Hold this model's logits; by default those of the model that training starts from."
     )
-    probes: Path | None = Field(None, description="JSONL with harmful prompts for drift; default: tokens.mine.harmful.")
+    probes: Path | None = Field(
+        None,
+        description="JSONL with harmful prompts: a part is watched for drift. With harmless_probes beside them the rest is "
+        "anchored, and the task's rows are not (str_positions: none). Default: tokens.mine.harmful.",
+    )
     harmless_probes: Path | None = Field(
-        None, description="JSONL with harmless look-alikes, for str_probe_weight; default: tokens.mine.harmless."
+        None, description="JSONL with harmless look-alikes, anchored beside probes. Default: tokens.mine.harmless."
     )
     eval: EvalSection
     gate: GateSection = Field(default_factory=GateSection)

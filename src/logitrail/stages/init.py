@@ -38,9 +38,7 @@ tokens:                     # which tokens' logits are held
   languages: [en]           # built-in refusal wordings
   # templates: mine.txt     # your own wordings instead, one a line
   top_k: 32
-  # mine:                   # and the model's own refusals (recommended); they are also held where answers to these begin
-  #   harmful: dev_harmful.jsonl    # column `prompt`; not the prompts you evaluate on
-  #   harmless: dev_harmless.jsonl  # harmless prompts on the same topics
+{mine}
 
 methods: [sft, str]         # plain fine-tuning for comparison, and Safety Token Regularization
 
@@ -71,6 +69,10 @@ gate:                       # how much worse than the starting model is still ac
 """
 
 
+_MINE_HARMFUL = "column `prompt`; not the prompts you evaluate on"
+_MINE_HARMLESS = "harmless prompts on the same topics; without these nothing is held at the harmful ones"
+
+
 def write_recipe(
     out: Path,
     *,
@@ -79,6 +81,7 @@ def write_recipe(
     harmful: str = "test_harmful.jsonl",
     test: str | None = None,
     harmless: str | None = None,
+    mine: tuple[str, str | None] | None = None,
     schema: str | None = None,
     force: bool,
 ) -> None:
@@ -86,6 +89,7 @@ def write_recipe(
 
     Args:
         test, harmless: files that a recipe may leave out; without one its line stands there as a comment.
+        mine: files with harmful prompts, and with harmless ones, to mine tokens from and to hold refusals at; likewise.
         schema: name of the JSON schema beside it, which its first line then tells editors.
 
     Raises:
@@ -100,6 +104,7 @@ def write_recipe(
         model=_scalar(model),
         train=_scalar(train),
         harmful=_scalar(harmful),
+        mine=_mine(mine),
         test=_optional("test", test, "test.jsonl", "held-out examples: held-out loss and task accuracy", 26),
         harmless=_optional(
             "harmless", harmless, "test_harmless.jsonl", "harmless look-alikes: is the model more prudish?", 34
@@ -124,6 +129,32 @@ def _is_other_than_text(text: str) -> bool:
         return bool(yaml.safe_load(f"a: {text}") != {"a": text})
     except (yaml.YAMLError, ValueError):
         return True
+
+
+def _mine(files: tuple[str, str | None] | None) -> str:
+    """The block `tokens.mine`, as a comment where there are no files."""
+    if files is None:
+        return "\n".join(
+            [
+                "  # mine:                   # and the model's own refusals (recommended). Refusals are then held",
+                "  #                         # where its answers to these begin, and the task's rows are left free",
+                f"  #   harmful: dev_harmful.jsonl    # {_MINE_HARMFUL}",
+                f"  #   harmless: dev_harmless.jsonl  # {_MINE_HARMLESS}",
+            ]
+        )
+    harmful, harmless = files
+    held = harmless is not None
+    return "\n".join(
+        [
+            "  mine:                     # and the model's own refusals"
+            + (". Refusals are held where its answers to these begin," if held else ""),
+            *(["                            # and the task's rows are left free"] if held else []),
+            f"    harmful: {_scalar(harmful)}  # {_MINE_HARMFUL}",
+            f"    harmless: {_scalar(harmless)}  # {_MINE_HARMLESS}"
+            if harmless is not None
+            else f"    # harmless: dev_harmless.jsonl  # {_MINE_HARMLESS}",
+        ]
+    )
 
 
 def _optional(key: str, value: str | None, example: str, comment: str, column: int) -> str:
