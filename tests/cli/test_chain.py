@@ -39,7 +39,9 @@ def chained(project):
         "probes": "dev.jsonl",
         "harmless_probes": "calm.jsonl",
     }
-    content["training"] = {**content["training"], "max_steps": 4, "str_weight": 0.5, "str_probe_weight": 0.1}
+    content["training"] = {
+        **content["training"], "max_steps": 4, "str_weight": 0.5, "str_probe_weight": 0.1, "str_positions": "labels",
+    }  # fmt: skip
 
     def write(**changes):
         whole = json.loads(json.dumps(content)) | {key: v for key, v in changes.items() if "__" not in key}
