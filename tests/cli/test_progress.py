@@ -92,7 +92,10 @@ def test_every_piece_of_a_run_says_how_much_there_is_and_reaches_it(project):
     for name in ("dev", "calm"):
         write_jsonl(project.folder / f"{name}.jsonl", [{"prompt": f"{name} {i}"} for i in range(3)])
     mine = {"harmful": "dev.jsonl", "harmless": "calm.jsonl", "max_new_tokens": 4}
-    recipe = project.write(tokens={"top_k": 8, "mine": mine}, methods=["str"], eval__task_metric="loss", eval__limit=2)
+    recipe = project.write(
+        tokens={"top_k": 8, "mine": mine}, methods=["str"], eval__task_metric="loss", eval__limit=2,
+        training__str_positions="labels",
+    )  # fmt: skip
     seen = Counted()
     run(Context(load_recipe(recipe), seen))
     assert set(seen.pieces) == {
