@@ -96,25 +96,28 @@ def held(train: Mapping[str, object] | None) -> str:
     what = train["held"]
     if not isinstance(what, Mapping):
         return "No safety token was held: plain fine-tuning."
-    weight = f"lambda {short(str(what.get('lambda')), 20)}"
+    weight = f"lambda {_word(what, 'lambda', 20)}"
     if what.get("drift_budget") is not None:
-        weight += f" within a drift of {short(str(what['drift_budget']), 20)}"
+        weight += f" within a drift of {_word(what, 'drift_budget', 20)}"
     places = []
     if what.get("rows") not in (None, "none"):
-        reference = short(str(what.get("reference")), 40)
-        places.append(f"on the task's rows (positions {short(str(what['rows']), 40)}, reference {reference})")
+        places.append(f"on the task's rows (positions {_word(what, 'rows')}, reference {_word(what, 'reference')})")
     probes = what.get("probes")
     if isinstance(probes, Mapping):
         places.append(
-            f"along the first {short(str(probes.get('tokens')), 20)} tokens of the starting model's own answers to "
-            f"{short(str(probes.get('harmful')), 20)} harmful and {short(str(probes.get('harmless')), 20)} harmless prompts"
+            f"along the first {_word(probes, 'tokens', 20)} tokens of the starting model's own answers to "
+            f"{_word(probes, 'harmful', 20)} harmful and {_word(probes, 'harmless', 20)} harmless prompts"
         )
         if what.get("rows") == "none":
             places.append("not on the task's rows")
     return (
-        f"Held: {short(str(what.get('tokens')), 20)} safety tokens, anchor {short(str(what.get('anchor')), 40)}, penalty "
-        f"{short(str(what.get('penalty')), 40)}, {weight}, {', '.join(places)}."
+        f"Held: {_word(what, 'tokens', 20)} safety tokens, anchor {_word(what, 'anchor')}, penalty "
+        f"{_word(what, 'penalty')}, {weight}, {', '.join(places)}."
     )
+
+
+def _word(of: Mapping[str, object], key: str, limit: int = 40) -> str:
+    return short(str(of.get(key)), limit)
 
 
 def limits(gate: GateResult) -> str:
