@@ -28,6 +28,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-background-timer-throttling",
+    "--disable-renderer-backgrounding",
     "--hide-scrollbars",
 ]
 
@@ -98,6 +100,17 @@ def soon(condition: Callable[[], bool]) -> bool:
     return True
 
 
+def search_for(driver: Any, text: str) -> None:
+    """Type into the search; once more where the driver lost keys on their way, as it does on a busy machine."""
+    box = driver.find_element("id", "search")
+    for _ in range(3):
+        box.clear()
+        box.send_keys(text)
+        if box.get_property("value") == text:
+            return
+    raise AssertionError(f"typed {text!r} three times, and the field holds {box.get_property('value')!r}")
+
+
 def status(driver: Any) -> str:
     return str(driver.find_element("id", "count").text)
 
@@ -158,8 +171,8 @@ def test_two_thousand_prompts_of_ten_runs_are_searched(browser: Any, tmp_path: P
     assert path.stat().st_size < 2_000_000
     show(browser, path)
     total = shown(browser)
-    browser.find_element("id", "search").send_keys("number 17 ")
-    assert soon(lambda: 0 < shown(browser) < total)
+    search_for(browser, "number 17 ")
+    assert soon(lambda: 0 < shown(browser) < total), status(browser)
 
 
 def test_search_and_filters(browser: Any, report: Path) -> None:
@@ -176,9 +189,9 @@ def test_search_and_filters(browser: Any, report: Path) -> None:
     assert soon(lambda: shown(browser) == wanted)
     browser.find_element("id", "clear").click()
     assert soon(lambda: shown(browser) == 60)
-    browser.find_element("id", "search").send_keys("HARMLESS request number 7")
+    search_for(browser, "HARMLESS request number 7")
     assert soon(lambda: shown(browser) == 1)
-    browser.find_element("id", "search").send_keys(" no such words")
+    search_for(browser, "HARMLESS request number 7 no such words")
     assert soon(lambda: shown(browser) == 0)
     assert status(browser) == "0 of 60 prompts shown"
     browser.find_element("id", "clear").click()
@@ -192,10 +205,10 @@ def test_search_and_filters(browser: Any, report: Path) -> None:
 def test_without_answers_ids_and_categories_are_searched(browser: Any, shared: Path) -> None:
     show(browser, shared)
     assert soon(lambda: shown(browser) == 60)
-    browser.find_element("id", "search").send_keys("refusal-007")
+    search_for(browser, "refusal-007")
     assert soon(lambda: shown(browser) == 2)  # refusal-007 and over_refusal-007
     browser.find_element("id", "clear").click()
-    browser.find_element("id", "search").send_keys("fraud")
+    search_for(browser, "fraud")
     wanted = sum(row["category"] == "fraud" for row in answers("base"))
     assert soon(lambda: shown(browser) == wanted)
     browser.find_element("id", "clear").click()
