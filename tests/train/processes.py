@@ -39,7 +39,15 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "auto": {
         "str_reference": "cache", "str_anchor": "logprob", "str_weight": "auto", "str_drift_budget": 0.05,
-        "str_drift_every": 1,
+        "str_drift_every": 1, "str_pull_back": False,
+    },
+    # past their budget at every step
+    "pulled": {
+        "peft_config": True, "str_anchor": "logprob", "str_weight": "auto", "str_drift_budget": 0.002, "str_drift_every": 1,
+        "learning_rate": 1e-2,
+    },
+    "pulled-whole": {
+        "str_anchor": "logprob", "str_weight": "auto", "str_drift_budget": 0.01, "str_drift_every": 1,
     },
 }  # fmt: skip
 FSDP = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
@@ -63,7 +71,7 @@ def train(case: str, folder: Path, batch: int, accumulation: int) -> STRTrainer:
 
 
 def logged(trainer: STRTrainer) -> dict[str, list[float]]:
-    names = ("loss", "ce", "str", "str_distance", "str_probe", "str_weight", "drift")
+    names = ("loss", "ce", "str", "str_distance", "str_probe", "str_weight", "drift", "pull_back")
     rows = [row for row in trainer.state.log_history if "ce" in row]
     return {name: [row[name] for row in rows] for name in names if name in rows[0]}
 

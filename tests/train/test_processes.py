@@ -18,7 +18,7 @@ from tests.train.processes import CASES, logged, train, whole_weights
 from tests.train.setting import largest_difference
 
 ROOT = Path(__file__).parents[2]
-SHARDED = ["fsdp:labels", "fsdp:first", "fsdp:full", "fsdp:probes", "fsdp:many", "fsdp:auto"]
+SHARDED = ["fsdp:labels", "fsdp:first", "fsdp:full", "fsdp:probes", "fsdp:many", "fsdp:auto", "fsdp:pulled"]
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,8 @@ def test_two_processes_train_as_one(two_processes, one_process, case):
     # every process ends with the same weights and the same lambda, to the bit
     assert ranks[0]["sum"] == ranks[1]["sum"]
     assert ranks[0]["lambda"] == ranks[1]["lambda"]
+    if "pulled" in case:
+        assert min(ranks[0]["log"]["pull_back"]) < 1.0
     weights = load_file(two_processes / f"{case}.safetensors")
     same(one_process(case.removeprefix("fsdp:"), 8, 1), (weights, ranks[0]["log"]))
 

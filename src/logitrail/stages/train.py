@@ -44,7 +44,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _CHECKPOINTS = "checkpoints"
-_LOGGED = ("loss", "ce", "str", "str_probe", "str_distance", "str_weight", "drift", "grad_norm", "learning_rate")
+_LOGGED = (
+    *("loss", "ce", "str", "str_probe", "str_distance", "str_weight", "drift", "pull_back"),
+    *("grad_norm", "learning_rate"),
+)
 
 
 def training_defaults() -> dict[str, Any]:

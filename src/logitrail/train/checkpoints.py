@@ -47,6 +47,7 @@ class _StateFile(BaseModel):
     run: str | None
     step: int
     str_weight: Annotated[float, Field(allow_inf_nan=False)]
+    pulled: Annotated[float, Field(ge=0, le=1)] = 1.0  # not in states from before weights were moved back
     num_tokens: int
     files: dict[str, str]
     content_hash: str

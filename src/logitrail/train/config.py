@@ -53,6 +53,10 @@ class STRConfig(SFTConfig):
         str_drift_budget: the mean anchor distance on probe prompts that `auto` allows, in nats (`logprob`, `margin`) or
             logits (`logit`, `centered`, `common`); None is 0.5.
         str_drift_every: steps between two measurements of drift for `auto`.
+        str_pull_back: whether a drift above the budget moves the weights back towards the start, at each measurement and at
+            the end, so that `auto` keeps its budget whatever lambda can do (`logitrail.train.pull_back`). None is yes where
+            that can be done: not under DeepSpeed, nor for whole weights under FSDP. Weights that are no fresh LoRA adapter
+            are copied for it once, into the host's memory.
         str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones and
             harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
             given; 0 leaves it out. It costs one more pass of the backbone a step, over `str_probe_batch` short prompts.
@@ -79,6 +83,10 @@ class STRConfig(SFTConfig):
     str_reference: str = field(default="auto", metadata={"help": "auto, cache, adapter-off or frozen."})
     str_drift_budget: float | None = field(default=None, metadata={"help": "Drift that 'auto' allows."})
     str_drift_every: int = field(default=10, metadata={"help": "Steps between two measurements of drift."})
+    str_pull_back: bool | None = field(
+        default=None,
+        metadata={"help": "Whether 'auto' moves the weights back past its budget; None: where it can."},
+    )
     str_probe_weight: float | None = field(
         default=None,
         metadata={"help": "Weight of the loss on probe prompts; None is lambda where both kinds are given."},
@@ -110,6 +118,8 @@ class STRConfig(SFTConfig):
             raise RecipeError(f"unknown str_cache_dtype {self.str_cache_dtype!r}; choose one of {', '.join(DTYPES)}")
         if self.str_drift_every < 1:
             raise RecipeError(f"str_drift_every is {self.str_drift_every}; it must be at least 1")
+        if self.str_pull_back is not None and not isinstance(self.str_pull_back, bool):
+            raise RecipeError(f"str_pull_back is {self.str_pull_back!r}; give true or false, or leave it out")
         probes = self.str_probe_weight = _number("str_probe_weight", self.str_probe_weight)
         if probes is not None and not (math.isfinite(probes) and probes >= 0):
             raise RecipeError(f"str_probe_weight is {probes}; give a finite number of at least 0")

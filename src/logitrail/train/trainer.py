@@ -74,12 +74,16 @@ from logitrail.train.config import (
 from logitrail.train.control import START, DualAscent
 from logitrail.train.parallel import gathered_root, why_not_in_parallel
 from logitrail.train.probes import Probes, Share, watched
+from logitrail.train.pull_back import PullBack, slow_down, why_not_pulled_back
 from logitrail.train.terms import Terms
 
 if TYPE_CHECKING:
     from logitrail.tokens import SafetyTokens
 
 _COMPANIONS_FILE = "companions.safetensors"
+_TO_THE_BUDGET = 16
+"""Halvings that bring any drift within its budget, or leave 1/65536 of the update."""
+
 _TRY = (
     "lower the learning rate, clip gradients (max_grad_norm), or train in bfloat16 or float32; the last checkpoint is"
     " untouched"
@@ -124,8 +128,9 @@ class STRTrainer(SFTTrainer):
 
         loss = CE + lambda * STR        (STR: `logitrail.losses.safety_token_loss`)
 
-    CE, STR, lambda and drift are logged apart (`ce`, `str`, `str_weight`, `drift`, and `str_distance`, the mean anchor
-    distance at the anchored positions); `ce` is what `loss` is in plain SFT. Evaluation loss is the cross-entropy alone.
+    CE, STR, lambda and drift are logged apart (`ce`, `str`, `str_weight`, `drift`, `str_distance`, the mean anchor distance
+    at the anchored positions, and `pull_back`, what moving the weights back left of the update since the last log, 1 where
+    nothing was moved); `ce` is what `loss` is in plain SFT. Evaluation loss is the cross-entropy alone.
 
     Args:
         model: as for `SFTTrainer`: a path or a model, with an adapter or without one.
@@ -271,6 +276,8 @@ class STRTrainer(SFTTrainer):
                     tokens=args.str_probe_tokens,
                 )
         self._anchors_probes = anchored
+        self._pull_back = self._begin_pull_back()
+        self._pulled = 1.0
         self._measured_drift: tuple[int, float] | None = None
         self._references = []  # measured: what a provider still needs, it holds itself
         self._micro_batch = 0
@@ -304,6 +311,7 @@ class STRTrainer(SFTTrainer):
             "penalty": self.args.str_penalty,
             "lambda": "auto" if controller is not None else self._fixed_weight,
             "drift_budget": None if controller is None else controller.budget,
+            "pull_back": self._pull_back is not None,
             "tokens": len(self.safety_tokens),
             "rows": self.positions if rows else FREE,
             "reference": self.reference_name if rows else None,
@@ -343,6 +351,20 @@ class STRTrainer(SFTTrainer):
                     self.args.seed,
                 )
             )
+
+    def _begin_pull_back(self) -> PullBack | None:
+        wanted = self.args.str_pull_back
+        if wanted and self._controller is None:
+            raise RecipeError(
+                "str_pull_back keeps the drift on probe prompts within the budget of str_weight='auto', and there is none "
+                "here; pass probe_prompts with str_weight='auto', or leave it out"
+            )
+        if self._controller is None or wanted is False:
+            return None
+        why_not = why_not_pulled_back(self.accelerator, self.model)
+        if wanted and why_not is not None:
+            raise RecipeError(f"str_pull_back cannot work: {why_not}, or leave it out")
+        return PullBack(self.model) if why_not is None else None
 
     def _held(self, reference: nn.Module | None) -> tuple[Any, SafetyHead]:
         if reference is None:
@@ -691,13 +713,41 @@ class STRTrainer(SFTTrainer):
         # Behind the optimizer's step: before it, the weights that FSDP gathers for this pass would be stale in the next.
         for companion in self._companions:
             companion.after_step(self.state.global_step)
-        every = self.args.str_drift_every
-        if self._controller is not None and self.state.global_step % every == 0:
+        every, step = self.args.str_drift_every, self.state.global_step
+        if self._controller is not None and step % every == 0:
             self._controller.update(self._drift(), measurements=self.state.max_steps // every)
+            left = self._keep_budget(times=1)
+            if left < 1.0:
+                slow_down(self.optimizer, self.lr_scheduler, math.sqrt(left))
+        if step == self.state.max_steps:  # here too, so that the last log and the last checkpoint are of these weights
+            self._keep_budget(times=_TO_THE_BUDGET)
+
+    def _keep_budget(self, *, times: int) -> float:
+        """Move the weights back until the drift is within its budget; what is left of the update.
+
+        `times` times at the most: on the way one step is enough, at the end the budget has to be kept.
+        """
+        left = 1.0
+        if self._controller is None or self._pull_back is None:
+            return left
+        budget = self._controller.budget
+        for _ in range(times):
+            if self._drift() <= budget:
+                break
+            left *= self._pull_back.towards(budget, drift=self._drift())
+            self._measured_drift = None
+        self._pulled *= left
+        return left
 
     def _finish(self) -> None:
         for companion in self._companions:
             companion.finish()
+            self._measured_drift = None
+        # Stopped early, or the weights are an average or an earlier checkpoint's by now.
+        self._keep_budget(times=_TO_THE_BUDGET)
+        if self._pulled < 1.0:  # since the last log
+            self.log({"drift": self._drift(), "pull_back": self._pulled})
+            self._pulled = 1.0
         self._require_finite_weights()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -708,6 +758,8 @@ class STRTrainer(SFTTrainer):
             logs["str_weight"] = self.str_weight
             if self._probes is not None:
                 logs["drift"] = self._drift()
+            if self._pull_back is not None:
+                logs["pull_back"], self._pulled = self._pulled, 1.0
             self._sums.clear()
             self._steps_since_log = 0
         super().log(logs, start_time)
@@ -765,6 +817,7 @@ class STRTrainer(SFTTrainer):
                 "run": self.run_key,
                 "step": self.state.global_step,
                 "str_weight": self.str_weight,
+                "pulled": self._pulled,
                 "num_tokens": self._total_train_tokens,
             }
             with storage_errors(folder):
@@ -781,6 +834,7 @@ class STRTrainer(SFTTrainer):
         state = checked
         # TRL counts from 0 again, so the log of a resumed training would differ from an unbroken one's.
         self._total_train_tokens = int(state.get("num_tokens", 0))
+        self._pulled = float(state.get("pulled", 1.0))
         weight = float(state["str_weight"])
         if self._controller is not None and math.isfinite(weight) and weight > 0:
             self._controller.weight = weight
@@ -814,8 +868,10 @@ class _AfterStep(TrainerCallback):
     def __init__(self, trainer: STRTrainer) -> None:
         self._trainer = trainer
 
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._trainer._after_step()
+        if self._trainer._pull_back is not None and state.global_step >= state.max_steps:
+            control.should_log = True  # what the weights end with is in the log
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         self._trainer._finish()

@@ -1,0 +1,100 @@
+"""The weights moved back towards the starting policy, where lambda alone does not keep the drift within its budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from logitrail.methods.interpolate import interpolated, scaled_adapter
+from logitrail.methods.rows import trained_weights
+from logitrail.reference import why_not_adapter_off
+
+# One measurement at a time may halve the update at the most: drift is no straight line in it.
+_LEAST = 0.5
+_FACTORS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
+
+
+class PullBack:
+    """Moves the weights along the straight line to where they started.
+
+        theta <- theta_0 + c (theta - theta_0),    c = max(1/2, budget / drift)
+
+    Of a LoRA adapter that starts at zero every B is taken times c, which is the same on the merged weights and needs no
+    copy; of whatever else is trained a copy of the start is kept in the host's memory. As c goes to 0 so does the drift, so
+    a budget can always be kept; the price is what the task has learned.
+
+    A drift that has to be taken back was made by steps that are too large: with each such measurement the learning rate
+    goes down by the square root of c (`slow_down`). Without that a large rate and the way back fight until the end, and the
+    task is lost: at three and ten times the demo's rate 64% and 35% of it were learned, with it 99%
+    (docs/decisions/0012-the-default.md).
+
+    Args:
+        model: as it is before the first step.
+
+    Source: projection onto a trust region by backtracking, with drift as its measure; the line is WiSE-FT's
+    (arXiv 2109.01903).
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        trained = trained_weights(model)
+        self.by_factors = is_fresh_lora(model)
+        self._start = (
+            {} if self.by_factors else {name: weight.detach().to("cpu", copy=True) for name, weight in trained.items()}
+        )
+
+    def towards(self, budget: float, *, drift: float) -> float:
+        """From weights with this drift, above the budget; gives c. Drift has to be measured again behind it."""
+        coefficient = max(_LEAST, budget / drift)
+        self.scale(coefficient)
+        return coefficient
+
+    @torch.no_grad()
+    def scale(self, coefficient: float) -> None:
+        """Leave `coefficient` of the update."""
+        for name, weight in trained_weights(self._model).items():
+            now = {name: weight}
+            moved = (
+                scaled_adapter(now, coefficient)
+                if self.by_factors
+                else interpolated({name: self._start[name]}, now, coefficient)
+            )
+            weight.copy_(moved[name])
+
+
+def slow_down(optimizer: Any, scheduler: Any, factor: float) -> None:
+    """Take `factor` of the learning rate, now and in all that the schedule still has to come.
+
+    Both go into a checkpoint with the optimizer's and the scheduler's states, so a resumed training is as slow.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
+    schedule = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
+    if hasattr(schedule, "base_lrs"):  # ReduceLROnPlateau has none: it starts from the optimizer's
+        schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
+    if hasattr(schedule, "_last_lr"):  # what the Trainer logs
+        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+
+def is_fresh_lora(model: nn.Module) -> bool:
+    """Whether the update is linear in LoRA's B and zero now: then B alone is to be scaled."""
+    return why_not_adapter_off(model) is None and all(
+        any(part in name.split(".") for part in _FACTORS) for name in trained_weights(model)
+    )
+
+
+def why_not_pulled_back(accelerator: Any, model: nn.Module) -> str | None:
+    """Why the weights cannot be moved back between steps, and what to do; None if they can."""
+    if getattr(accelerator.state, "deepspeed_plugin", None) is not None:
+        return (
+            "DeepSpeed keeps weights of its own, which the next step would put in the place of those moved back; use DDP "
+            "or FSDP 2"
+        )
+    if getattr(accelerator.state, "fsdp_plugin", None) is not None and not is_fresh_lora(model):
+        return (
+            "FSDP splits the weights when training starts, and a copy of the start is whole; train a LoRA adapter, or use "
+            "DDP"
+        )
+    return None
