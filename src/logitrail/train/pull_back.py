@@ -11,8 +11,8 @@ from logitrail.methods.interpolate import interpolated, scaled_adapter
 from logitrail.methods.rows import trained_weights
 from logitrail.reference import why_not_adapter_off
 
-# One measurement at a time may halve the update at the most: drift is no straight line in it.
-_LEAST = 0.5
+HALF = 0.5
+"""What a measurement may leave of the update at the least: drift is no straight line in it."""
 _FACTORS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
 
 
@@ -25,9 +25,9 @@ class PullBack:
     copy; of whatever else is trained a copy of the start is kept in the host's memory. As c goes to 0 so does the drift, so
     a budget can always be kept; the price is what the task has learned.
 
-    A drift that has to be taken back was made by steps that are too large: with each such measurement the learning rate
-    goes down by the square root of c (`slow_down`). Without that a large rate and the way back fight until the end, and the
-    task is lost: at three and ten times the demo's rate 64% and 35% of it were learned, with it 99%
+    A drift of more than twice the budget between two measurements was made by steps that are too large: where c is 1/2, the
+    learning rate is halved too (`slow_down`). Without that a large rate and the way back fight until the end, and the task
+    is lost: at three and ten times the demo's rate 64% and 35% of it were learned, with it 99%
     (docs/decisions/0012-the-default.md).
 
     Args:
@@ -47,7 +47,7 @@ class PullBack:
 
     def towards(self, budget: float, *, drift: float) -> float:
         """From weights with this drift, above the budget; gives c. Drift has to be measured again behind it."""
-        coefficient = max(_LEAST, budget / drift)
+        coefficient = max(HALF, budget / drift)
         self.scale(coefficient)
         return coefficient
 
