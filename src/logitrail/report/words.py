@@ -99,8 +99,9 @@ def held(train: Mapping[str, object] | None) -> str:
     weight = f"lambda {_word(what, 'lambda', 20)}"
     if what.get("drift_budget") is not None:
         weight += f" within a drift of {_word(what, 'drift_budget', 20)}"
-        if what.get("pull_back"):
-            weight += " (the weights moved back where lambda did not keep it)"
+        times = train.get("pulled_back")
+        if what.get("pull_back") and isinstance(times, int):
+            weight += f" (in {times} logged intervals the weights were moved back to keep it)" if times else ""
     places = []
     if what.get("rows") not in (None, "none"):
         places.append(f"on the task's rows (positions {_word(what, 'rows')}, reference {_word(what, 'reference')})")

@@ -489,6 +489,7 @@ def train(context: Context, name: str) -> dict[str, Any]:
             "held": trainer.held,
             "held_out_loss": held_out_loss,
             "final": {key: last[key] for key in logged if key in last},
+            "pulled_back": sum(entry.get("pull_back", 1.0) < 1.0 for entry in history),
             "needs": list(chosen.needs),
             "seconds_per_step": cost.seconds_per_step,
             "peak_memory_bytes": cost.peak_memory_bytes,
