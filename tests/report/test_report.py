@@ -259,8 +259,8 @@ def test_says_how_often_the_weights_were_moved_back(run_folder: Path, times: int
     models["str"]["train"] |= {
         "pulled_back": times,
         "held": {
-            "anchor": "logprob", "penalty": "square", "lambda": "auto", "drift_budget": 0.5, "pull_back": True, "tokens": 32,
-            "rows": "labels", "reference": "cache", "probes": None,
+            "anchor": "logprob", "penalty": "square", "lambda": "auto", "drift_budget": 0.5, "pull_back": True,
+            "tokens": 32, "rows": "labels", "reference": "cache", "probes": None,
         },
     }  # fmt: skip
     change(run_folder, models=models)
