@@ -328,6 +328,12 @@ CASES: dict[str, Case] = {
     "unknown anchor": recipe_case(("logit, logprob, centered, margin",), training__str_anchor="logits"),
     "unknown reference": recipe_case(("str_reference", "choose one of"), training__str_reference="disk"),
     "unknown cache dtype": recipe_case(("str_cache_dtype",), training__str_cache_dtype="int8"),
+    "lora as a word": recipe_case(("`lora`", "r: 16", "false"), lora=True),
+    "no method": recipe_case(("`methods`", "empty", "sft, str"), methods=[]),
+    "weights moved back without a budget": recipe_case(
+        ("str_pull_back", "none here"), training__str_pull_back=True, training__str_weight=0.1
+    ),
+    "weights moved back by a word": recipe_case(("str_pull_back", "true or false"), training__str_pull_back="often"),
     "drift at no step": recipe_case(("str_drift_every", "at least 1"), training__str_drift_every=0),
     "probe weight below 0": recipe_case(("str_probe_weight", "at least 0"), training__str_probe_weight=-1.0),
     "odd probe batch": recipe_case(("str_probe_batch", "even"), training__str_probe_batch=3),

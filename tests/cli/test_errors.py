@@ -68,6 +68,8 @@ def test_a_recipe_that_cannot_work(project, logitrail, case):
         ("model: [unclosed\n", ("not valid YAML", "line")),
         ("a: &x [*x]\n", ("aliases", "holds itself")),
         ("\tmodel: x\n", ("not valid YAML",)),
+        ("a: {b: 1, b: 2}\n", ("'b' stands twice", "line 1")),
+        ("a: 1\nc: 3\na: 2\n", ("'a' stands twice", "line 3")),
     ],
 )
 def test_a_recipe_that_is_none(project, logitrail, text, words):

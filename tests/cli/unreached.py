@@ -104,6 +104,8 @@ UNREACHED: dict[str, str] = {
     "train/trainer.py:STRTrainer.__init__:6": _PYTHON + ": a recipe's adapter is a LoRA",
     "train/trainer.py:STRTrainer._begin_companions:1": _PROCESSES,
     "train/trainer.py:STRTrainer._begin_companions:2": "fp16 needs a GPU",
+    "train/trainer.py:STRTrainer._begin_pull_back:2": _PROCESSES
+    + ": DeepSpeed or FSDP (tests/train/test_pull_back.py)",
     "train/trainer.py:STRTrainer._choose_reference:2": _PYTHON + ": a recipe's rows are a fixed data set",
     "train/trainer.py:STRTrainer._safety_terms:1": _PYTHON + ": a model that changes the rows' length inside",
     "train/trainer.py:STRTrainer._safety_terms:2": _PYTHON + ": a collator of one's own",

@@ -44,6 +44,22 @@ _DEEPEST = 100
 """Brackets open at once, at which PyYAML's scanner is still fast: it takes the square of their number."""
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which would take the last of two equal keys and say nothing of the first."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value!r} stands twice in one mapping", problem_mark=key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return node
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
@@ -82,14 +98,14 @@ def read_yaml(path: Path, what: str, advice: str) -> Any:
         if depth > _DEEPEST:
             raise RecipeError(f"the {what} {path} has more than {_DEEPEST} brackets open at once; close them")
     try:
-        content = yaml.safe_load(text)
+        content = _Loader(text).get_single_data()
     # PyYAML's constructors let through whatever a bad tag makes Python raise.
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or type(error).__name__
         raise RecipeError(
-            f"the {what} {path}{where} is not valid YAML ({problem}); check indentation and quotes"
+            f"the {what} {path}{where} is not valid YAML ({problem}); check indentation, quotes and keys"
         ) from error
     _require_plain(content, f"the {what} {path}")
     return content

@@ -215,7 +215,7 @@ class Recipe(Section):
     tokens: TokensSection = Field(default_factory=TokensSection)
     methods: tuple[str, ...] = Field(
         ("sft", "str"),
-        min_length=1,
+        json_schema_extra={"minItems": 1},
         description="What to train, each on its own; words may be joined, as in `str+ema`.",
     )
     method_options: dict[str, dict[str, Any]] = Field(
@@ -240,9 +240,21 @@ class Recipe(Section):
     eval: EvalSection
     gate: GateSection = Field(default_factory=GateSection)
 
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _section_or_false(cls, value: Any) -> Any:
+        if value is not False and not isinstance(value, dict | LoraSection):
+            raise ValueError(
+                "give a mapping such as {r: 16, alpha: 32}, or false to train all weights; left out it is an adapter of "
+                "rank 16"
+            )
+        return value
+
     @field_validator("methods")
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("the list is empty, so nothing would be trained; name methods such as [sft, str]")
         if len(set(value)) != len(value):
             raise ValueError(f"a method stands twice in {list(value)}; name each once")
         return value
