@@ -11,24 +11,34 @@ from logitrail.methods.interpolate import interpolated, scaled_adapter
 from logitrail.methods.rows import trained_weights
 from logitrail.reference import why_not_adapter_off
 
+_FACTORS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
+
 HALF = 0.5
 """What a measurement may leave of the update at the least: drift is no straight line in it."""
-_FACTORS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
+
+
+def allowed(budget: float, done: float) -> float:
+    """The drift above which weights move back when the share `done` of the training is over: (2 - done) budget.
+
+    Early in a training drift is above its budget as a rule, and comes down by itself with the learning rate and lambda. To
+    keep it there from the start takes the pressure off lambda and prolongs the fight with the task: with 10% harmful
+    rows in the data it cost 24 points of the refusals (docs/decisions/0012-the-default.md).
+    """
+    return (2.0 - done) * budget
 
 
 class PullBack:
     """Moves the weights along the straight line to where they started.
 
-        theta <- theta_0 + c (theta - theta_0),    c = max(1/2, budget / drift)
+        theta <- theta_0 + c (theta - theta_0),    c = max(1/2, budget / drift) where drift > budget
 
     Of a LoRA adapter that starts at zero every B is taken times c, which is the same on the merged weights and needs no
     copy; of whatever else is trained a copy of the start is kept in the host's memory. As c goes to 0 so does the drift, so
     a budget can always be kept; the price is what the task has learned.
 
-    A drift of more than twice the budget between two measurements was made by steps that are too large: where c is 1/2, the
-    learning rate is halved too (`slow_down`). Without that a large rate and the way back fight until the end, and the task
-    is lost: at three and ten times the demo's rate 64% and 35% of it were learned, with it 99%
-    (docs/decisions/0012-the-default.md).
+    On the way more is `allowed` than at the end. A drift of more than twice that was made by steps that are too large: where
+    c is 1/2, the learning rate is halved too (`slow_down`). Without that a large rate and the way back fight until the end,
+    and the task is lost (docs/decisions/0012-the-default.md).
 
     Args:
         model: as it is before the first step.

@@ -74,7 +74,7 @@ from logitrail.train.config import (
 from logitrail.train.control import START, DualAscent
 from logitrail.train.parallel import gathered_root, why_not_in_parallel
 from logitrail.train.probes import Probes, Share, watched
-from logitrail.train.pull_back import HALF, PullBack, slow_down, why_not_pulled_back
+from logitrail.train.pull_back import HALF, PullBack, allowed, slow_down, why_not_pulled_back
 from logitrail.train.terms import Terms
 
 if TYPE_CHECKING:
@@ -716,12 +716,12 @@ class STRTrainer(SFTTrainer):
         every, step = self.args.str_drift_every, self.state.global_step
         if self._controller is not None and step % every == 0:
             self._controller.update(self._drift(), measurements=self.state.max_steps // every)
-            if self._keep_budget(times=1) <= HALF:
+            if self._keep_budget(times=1, done=step / self.state.max_steps) <= HALF:
                 slow_down(self.optimizer, self.lr_scheduler, HALF)
         if step == self.state.max_steps:  # here too, so that the last log and the last checkpoint are of these weights
             self._keep_budget(times=_TO_THE_BUDGET)
 
-    def _keep_budget(self, *, times: int) -> float:
+    def _keep_budget(self, *, times: int, done: float = 1.0) -> float:
         """Move the weights back until the drift is within its budget; what is left of the update.
 
         `times` times at the most: on the way one step is enough, at the end the budget has to be kept.
@@ -729,7 +729,7 @@ class STRTrainer(SFTTrainer):
         left = 1.0
         if self._controller is None or self._pull_back is None:
             return left
-        budget = self._controller.budget
+        budget = allowed(self._controller.budget, done)
         for _ in range(times):
             if self._drift() <= budget:
                 break
