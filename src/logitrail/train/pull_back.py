@@ -36,9 +36,9 @@ class PullBack:
     copy; of whatever else is trained a copy of the start is kept in the host's memory. As c goes to 0 so does the drift, so
     a budget can always be kept; the price is what the task has learned.
 
-    On the way more is `allowed` than at the end. A drift of more than twice that was made by steps that are too large: where
-    c is 1/2, the learning rate is halved too (`slow_down`). Without that a large rate and the way back fight until the end,
-    and the task is lost (docs/decisions/0012-the-default.md).
+    On the way more is `allowed` than at the end. A drift of more than twice that was made by steps that are too large:
+    where c is 1/2, the learning rate is halved too (`slow_down`). Without that a large rate and the way back fight until
+    the end, and the task is lost (docs/decisions/0012-the-default.md).
 
     Args:
         model: as it is before the first step.
