@@ -13,8 +13,10 @@ from logitrail.reference import why_not_adapter_off
 
 _FACTORS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
 
-HALF = 0.5
-"""What a measurement may leave of the update at the least: drift is no straight line in it."""
+# What a measurement may leave of the update at the least: drift is no straight line in it.
+_LEAST = 0.5
+# Aimed at the budget itself, the last moves would be smaller than a digit of the weights, and the drift above it for good.
+_INSIDE = 0.99
 
 
 def allowed(budget: float, done: float) -> float:
@@ -30,15 +32,15 @@ def allowed(budget: float, done: float) -> float:
 class PullBack:
     """Moves the weights along the straight line to where they started.
 
-        theta <- theta_0 + c (theta - theta_0),    c = max(1/2, budget / drift) where drift > budget
+        theta <- theta_0 + c (theta - theta_0),    c = max(1/2, 0.99 budget / drift) where drift > budget
 
     Of a LoRA adapter that starts at zero every B is taken times c, which is the same on the merged weights and needs no
     copy; of whatever else is trained a copy of the start is kept in the host's memory. As c goes to 0 so does the drift, so
     a budget can always be kept; the price is what the task has learned.
 
-    On the way more is `allowed` than at the end. A drift of more than twice that was made by steps that are too large:
-    where c is 1/2, the learning rate is halved too (`slow_down`). Without that a large rate and the way back fight until
-    the end, and the task is lost (docs/decisions/0012-the-default.md).
+    On the way more is `allowed` than at the end. A drift past that was made by steps that are too large: the learning rate
+    goes down by the square root of c with it (`slow_down`). Without that a large rate and the way back fight until the end,
+    and the task is lost (docs/decisions/0012-the-default.md).
 
     Args:
         model: as it is before the first step.
@@ -57,7 +59,7 @@ class PullBack:
 
     def towards(self, budget: float, *, drift: float) -> float:
         """From weights with this drift, above the budget; gives c. Drift has to be measured again behind it."""
-        coefficient = max(HALF, budget / drift)
+        coefficient = max(_LEAST, _INSIDE * budget / drift)
         self.scale(coefficient)
         return coefficient
 

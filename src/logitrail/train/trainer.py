@@ -74,7 +74,7 @@ from logitrail.train.config import (
 from logitrail.train.control import START, DualAscent
 from logitrail.train.parallel import gathered_root, why_not_in_parallel
 from logitrail.train.probes import Probes, Share, watched
-from logitrail.train.pull_back import HALF, PullBack, allowed, slow_down, why_not_pulled_back
+from logitrail.train.pull_back import PullBack, allowed, slow_down, why_not_pulled_back
 from logitrail.train.terms import Terms
 
 if TYPE_CHECKING:
@@ -716,8 +716,9 @@ class STRTrainer(SFTTrainer):
         every, step = self.args.str_drift_every, self.state.global_step
         if self._controller is not None and step % every == 0:
             self._controller.update(self._drift(), measurements=self.state.max_steps // every)
-            if self._keep_budget(times=1, done=step / self.state.max_steps) <= HALF:
-                slow_down(self.optimizer, self.lr_scheduler, HALF)
+            left = self._keep_budget(times=1, done=step / self.state.max_steps)
+            if left < 1.0:
+                slow_down(self.optimizer, self.lr_scheduler, math.sqrt(left))
         if step == self.state.max_steps:  # here too, so that the last log and the last checkpoint are of these weights
             self._keep_budget(times=_TO_THE_BUDGET)
 
