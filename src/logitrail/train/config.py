@@ -53,10 +53,10 @@ class STRConfig(SFTConfig):
         str_drift_budget: the mean anchor distance on probe prompts that `auto` allows, in nats (`logprob`, `margin`) or
             logits (`logit`, `centered`, `common`); None is 0.5.
         str_drift_every: steps between two measurements of drift for `auto`.
-        str_pull_back: whether a drift past what the budget allows (twice the budget at the first step, the budget from half of
-            the training on) moves the weights back towards the start, so that `auto` keeps its budget whatever lambda can
-            do (`logitrail.train.pull_back`). None is yes where that can be done: not under DeepSpeed, nor for whole weights
-            under FSDP. Weights that are no fresh LoRA adapter are copied for it once, into the host's memory.
+        str_pull_back: whether a drift past what the budget allows (twice the budget at the first step, the budget from half
+            of the training on) moves the weights back towards the start, so that `auto` keeps its budget whatever lambda
+            can do (`logitrail.train.pull_back`). None is yes where that can be done: not under DeepSpeed, nor for whole
+            weights under FSDP. Weights that are no fresh LoRA adapter are copied for it once, into the host's memory.
         str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones and
             harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
             given; 0 leaves it out. It costs one more pass of the backbone a step, over `str_probe_batch` short prompts.
