@@ -35,8 +35,8 @@ class PullBack:
         theta <- theta_0 + c (theta - theta_0),    c = max(1/2, 0.99 budget / drift) where drift > budget
 
     Of a LoRA adapter that starts at zero every B is taken times c, which is the same on the merged weights and needs no
-    copy; of whatever else is trained a copy of the start is kept in the host's memory. As c goes to 0 so does the drift, so
-    a budget can always be kept; the price is what the task has learned.
+    copy; of whatever else is trained a copy of the start is kept in the host's memory. As c goes to 0 so does the drift,
+    not always straight down; the price is what the task has learned.
 
     On the way more is `allowed` than at the end. A drift past that was made by steps that are too large: the learning rate
     goes down by the square root of c with it (`slow_down`). Without that a large rate and the way back fight until the end,

@@ -82,7 +82,7 @@ if TYPE_CHECKING:
 
 _COMPANIONS_FILE = "companions.safetensors"
 _TO_THE_BUDGET = 16
-"""Halvings that bring any drift within its budget, or leave 1/65536 of the update."""
+"""Moves at the end at the most. Drift is not monotone on the line, so it may be above its budget behind them."""
 
 _TRY = (
     "lower the learning rate, clip gradients (max_grad_norm), or train in bfloat16 or float32; the last checkpoint is"
