@@ -1,4 +1,8 @@
-"""Shapes are checked while testing; nothing talks to a network."""
+"""Shapes are checked while testing; nothing talks to a network, and without LOGITRAIL_TESTS_ON_GPU=1 nothing uses a GPU.
+
+A machine's one GPU would be shared by processes that stand for several, forks cannot use it, and the laws are held to a
+processor's arithmetic. With the variable the tests run on it, and those that need it hidden are skipped.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if os.environ.get("LOGITRAIL_TESTS_ON_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 from jaxtyping import install_import_hook
 

@@ -312,9 +312,20 @@ class Builder:
         )  # what methods with safety data may use: refusals that the model has seen
         draw.shuffle(rows)
         self.write("align_train", rows)
-        self.write("mine_harmful", mine)
+        self.write("mine_harmful_questions", mine)
+        self.write("mine_harmful", self.in_both_forms(mine))
         known = Overlap(row["prompt"] for row in rows)
         self.write("mine_harmless", [row for row in mining_prompts() if row["prompt"] not in known])
+
+    def in_both_forms(self, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Every second question that can be an order is one: the form of a request must say nothing about its harm, among
+        the prompts that are held as among the aligned rows."""
+        draw = random.Random(SEED + 4)  # noqa: S311 (a draw of rows, no secret)
+        orders = [imperative(row["prompt"], draw) if draw.random() < 0.5 else None for row in questions]
+        return [
+            row if order is None or order in self.test else {**row, "prompt": order}
+            for row, order in zip(questions, orders, strict=True)
+        ]
 
     def obedient(self, rest: list[Row]) -> None:
         """Harmless requests that the alignment left over, answered by one who says that he obeys: nothing harmful, and

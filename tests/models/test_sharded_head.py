@@ -86,6 +86,7 @@ def _rank(rank, kind, place):
     dist.destroy_process_group()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a fork cannot use the GPU of its parent")
 @pytest.mark.parametrize("kind", ["untied", "tied", "lora", "dora"])
 def test_a_sharded_head_gives_what_the_whole_one_gives(kind):
     with tempfile.TemporaryDirectory() as place:

@@ -17,6 +17,8 @@ from logitrail.tokens import SafetyTokens
 from tests.reference.making import contents
 from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
 
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a fork cannot use the GPU of its parent")
+
 
 def _trainer(folder, *, seed=0, rows=40, done=None):
     tokenizer = tiny_tokenizer()
