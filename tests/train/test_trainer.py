@@ -13,7 +13,7 @@ from logitrail.errors import AnchorReferenceError, DataError, NumericalError, Re
 from logitrail.losses import ANCHORS
 from logitrail.train.probes import Share, watched
 from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
-from tests.train.setting import HARMLESS, PROBES, common, largest_difference, lora, str_trainer, weights
+from tests.train.setting import HARMLESS, PROBES, common, largest_difference, lora, move, str_trainer, weights
 
 
 @pytest.mark.parametrize("with_lora", [True, False])
@@ -186,6 +186,38 @@ def test_anchored_probes_hold_the_drift(tokenizer, tokens, tmp_path, anchor):
     assert last[5.0] < 0.5 * last[0.0]
 
 
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_probe_prompts_count_as_often_as_they_are_left_out(tokenizer, tokens, tmp_path, every):
+    """loss = CE + weight * every * probe loss in each `every`-th step and CE in the others."""
+    trainer = str_trainer(
+        tokenizer, tokens, tmp_path, harmless=HARMLESS, str_anchor="logprob", str_positions="none", str_weight=0.0,
+        str_probe_weight=0.5, str_probe_every=every, logging_steps=1,
+    )  # fmt: skip
+    move(trainer)
+    batches = iter(trainer.get_train_dataloader())
+    for step in range(6):
+        trainer.state.global_step = step
+        ((batch,), _) = trainer.get_batch_samples(batches, 1, trainer.args.device)
+        ce = float(SFTTrainer.compute_loss(trainer, trainer.model, dict(batch)).detach())
+        drawn = trainer._probes.drawn(trainer.args.str_probe_batch, Share(step=step), trainer.args.device)
+        probe = float(trainer._probes.loss(trainer.model, drawn).detach())
+        assert probe > 1e-3
+        counted = 0.5 * every * probe if (step + 1) % every == 0 else 0.0
+        assert float(trainer.compute_loss(trainer.model, dict(batch)).detach()) == pytest.approx(ce + counted, rel=1e-5)
+
+
+def test_the_logged_probe_loss_is_the_mean_over_the_steps_that_have_it(tokenizer, tokens, tmp_path):
+    logs = []
+    for often in (1, 4):
+        trainer = str_trainer(
+            tokenizer, tokens, tmp_path / str(often), harmless=HARMLESS, str_probe_weight=1.0, str_weight=0.0,
+            max_steps=4, logging_steps=often, str_probe_every=2,
+        )  # fmt: skip
+        trainer.train()
+        logs.append({e["step"]: e["str_probe"] for e in trainer.state.log_history if "str_probe" in e})
+    assert logs == [{2: logs[0][2], 4: logs[0][4]}, {4: pytest.approx((logs[0][2] + logs[0][4]) / 2)}]
+
+
 @pytest.mark.parametrize("tokens_held", [1, 4])
 def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path, tokens_held):
     from logitrail.models.chat import generation_ids
@@ -214,7 +246,7 @@ def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path, token
 
     contexts = [answered(prompt) for prompt in prompts]
     differences = [logprobs(trainer.model, *context) - logprobs(start, *context).detach() for context in contexts]
-    ours = trainer._probes.loss(trainer.model, 2, Share(step=3))
+    ours = trainer._probes.loss(trainer.model, trainer._probes.drawn(2, Share(step=3), trainer.args.device))
     naive = torch.stack([difference.square().mean() for difference in differences]).mean()
     torch.testing.assert_close(ours, naive, rtol=1e-4, atol=1e-5)
     assert ours.requires_grad
@@ -373,7 +405,9 @@ def test_the_defaults_are_others_beside_anchored_probes(tokenizer, tokens, tmp_p
 
 def test_without_positions_the_task_is_free_and_the_probes_are_held(tokenizer, tokens, tmp_path):
     """The first step's loss is the cross-entropy's: at the start the probes cost nothing. Then lambda times theirs."""
-    trainer = str_trainer(tokenizer, tokens, tmp_path, harmless=HARMLESS, str_weight=0.5, max_steps=3, logging_steps=1)
+    trainer = str_trainer(
+        tokenizer, tokens, tmp_path, harmless=HARMLESS, str_weight=0.5, max_steps=3, logging_steps=1,
+    )  # fmt: skip
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "ce" in entry]
     assert all("str" not in entry for entry in steps)

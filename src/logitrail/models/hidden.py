@@ -34,7 +34,7 @@ def backbone(model: nn.Module) -> nn.Module:
 
 
 class Captured:
-    """Holds the last hidden state of the newest forward pass; `take` hands it over once, so that it is freed in time."""
+    """Holds the last hidden state of the newest forward pass and hands it over once, so that it is freed in time."""
 
     def __init__(self) -> None:
         self._value: Tensor | None = None
@@ -43,9 +43,13 @@ class Captured:
         self._value = value
 
     def take(self) -> Tensor:
-        value, self._value = self._value, None
+        value = self.take_if_any()
         if value is None:
             raise RuntimeError("no forward pass of the backbone happened while its hidden state was being captured")
+        return value
+
+    def take_if_any(self) -> Tensor | None:
+        value, self._value = self._value, None
         return value
 
 
@@ -66,6 +70,51 @@ def capture_hidden(model: nn.Module) -> Iterator[Captured]:
         yield captured
     finally:
         handle.remove()
+
+
+@contextmanager
+def joined_rows(model: nn.Module, extra: dict[str, Tensor] | None) -> Iterator[Captured]:
+    """Send more rows through the backbone's pass that runs inside, and catch their last hidden states.
+
+    `extra` holds `input_ids` and `attention_mask` [n, length], padded on the right. The pass has them below its own rows,
+    all padded to one length; whoever called it gets its own rows back, as if nothing had been there. With None nothing is
+    joined. A pass whose tokens are not named `input_ids` and `attention_mask` goes as it is, and nothing is caught.
+    """
+    captured = Captured()
+    if extra is None:
+        yield captured
+        return
+    own: list[torch.Size] = []
+
+    def join(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        names = ("input_ids", "attention_mask")
+        if args or any(getattr(kwargs.get(name), "ndim", None) != 2 for name in names):
+            return None
+        own.append(kwargs["input_ids"].shape)
+        width = max(kwargs["input_ids"].shape[1], extra["input_ids"].shape[1])
+        both = {name: torch.cat([_widened(part[name], width) for part in (kwargs, extra)]) for name in names}
+        return args, kwargs | both
+
+    def part(module: nn.Module, args: Any, output: Any) -> Any:
+        if not own:
+            return None
+        rows, length = own.pop()
+        state = last_hidden_state(output)
+        captured.put(state[rows:, : extra["input_ids"].shape[1]])
+        output.last_hidden_state = state[:rows, :length]
+        return output
+
+    body = backbone(model)
+    handles = (body.register_forward_pre_hook(join, with_kwargs=True), body.register_forward_hook(part))
+    try:
+        yield captured
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _widened(rows: Tensor, width: int) -> Tensor:
+    return torch.nn.functional.pad(rows, (0, width - rows.shape[1]))
 
 
 def hidden_states(model: nn.Module, inputs: dict[str, Any]) -> Tensor:

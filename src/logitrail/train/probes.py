@@ -65,6 +65,43 @@ def deal(batch: int, share: Share) -> range | None:
     return range(start, min(start + each, batch))
 
 
+class ProbeBatch(NamedTuple):
+    """The probe prompts of one micro-batch, with the reference's first tokens behind them.
+
+    Attributes:
+        rows: which prompts.
+        inputs: `input_ids` and `attention_mask` [n, length], padded on the right.
+        mask: [n, length - 1], the predictions of those tokens.
+        share: of a prompt in the step's loss; 0 where there is a prompt only because other processes have one.
+    """
+
+    rows: list[int]
+    inputs: dict[str, Tensor]
+    mask: Tensor
+    share: float
+
+
+_WORTH = {"cpu": 5e8, "other": 2.5e11}
+"""Parameters times tokens of padding that take less time than a pass takes to start: some 30 ms on a processor, at 1e11
+operations a second and six a parameter and token; more than that beside a GPU, at 1e14."""
+
+
+def worth_joining(task: Tensor, probes: Tensor, parameters: int) -> bool:
+    """Whether probe prompts had better go through the task rows' pass than through one of their own.
+
+    A pass has its price whatever is in it: Python, and kernels that are started. Rows of one pass are padded to one length,
+    and that is the price of joining them.
+
+    Args:
+        task: the task's token ids, [rows, length].
+        probes: the probe prompts', [n, length].
+        parameters: of the backbone.
+    """
+    width = max(task.shape[1], probes.shape[1])
+    padding = (task.shape[0] + probes.shape[0]) * width - task.numel() - probes.numel()
+    return padding * parameters <= _WORTH["cpu" if task.device.type == "cpu" else "other"]
+
+
 class Probes:
     """Harmful prompts whose drift is measured and, with harmless look-alikes beside them, anchored in training.
 
@@ -159,15 +196,11 @@ class Probes:
         distance = anchor_distance(self._difference(self._watched, self._measure(model, self._watched, self._head)))
         return self._total(self._watched, distance) / len(self._watched)
 
-    def loss(
-        self, model: nn.Module, batch: int, share: Share, *, penalty: str = "square", weights: Tensor | None = None
-    ) -> Tensor | None:
-        """This share's part of the probe loss of a step; None where no process has one.
+    def drawn(self, batch: int, share: Share, device: torch.device) -> ProbeBatch | None:
+        """This share of the prompts of a step; None where no process has one.
 
-            loss = mean over `batch` prompts and their positions of (1/K) sum_s w_s * rho(a(z)_s - a(z0)_s)
-
-        Half of the prompts are harmful and half harmless. They depend on the seed and the step alone and are dealt out over
-        the step's micro-batches and processes, so the sum over shares is the same however a step is cut, and a resumed
+        Half of a step's prompts are harmful and half harmless. They depend on the seed and the step alone and are dealt out
+        over the step's micro-batches and processes, so the sum over shares is the same however a step is cut, and a resumed
         training sees the same prompts.
         """
         drawn = self._draw(batch, share.step)
@@ -177,13 +210,32 @@ class Probes:
         mine = [drawn[place] for place in dealt]
         # A process without a prompt still runs one, for nothing: sharded weights are gathered by all processes at once.
         rows = mine or drawn[:1]
-        inputs, mask = answered_batch([self._rows[row] for row in rows], next(model.parameters()).device)
-        hidden = hidden_states(model, inputs)[:, :-1][mask]
+        inputs, mask = answered_batch([self._rows[row] for row in rows], device)
+        return ProbeBatch(rows, inputs, mask, 1 / batch if mine else 0.0)
+
+    def loss(
+        self,
+        model: nn.Module,
+        batch: ProbeBatch,
+        *,
+        hidden: Tensor | None = None,
+        penalty: str = "square",
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """This share's part of the probe loss of a step.
+
+            loss = mean over the step's prompts and their positions of (1/K) sum_s w_s * rho(a(z)_s - a(z0)_s)
+
+        Args:
+            hidden: [n, length, D], the policy's last hidden states of `batch.inputs`; None runs a pass of the backbone.
+        """
+        if hidden is None:
+            hidden = hidden_states(model, batch.inputs)
+        hidden = hidden[:, :-1][batch.mask]
         logsumexp = self._head.logsumexp_with_gradient(hidden) if self._with_logsumexp else None
-        difference = self._difference(rows, ReferenceColumns(self._head.columns(hidden), logsumexp))
+        difference = self._difference(batch.rows, ReferenceColumns(self._head.columns(hidden), logsumexp))
         weights = None if weights is None else weights.to(difference.device)
-        total = self._total(rows, position_penalty(difference, penalty=penalty, weights=weights))
-        return total / batch if mine else total * 0.0
+        return self._total(batch.rows, position_penalty(difference, penalty=penalty, weights=weights)) * batch.share
 
     def _draw(self, batch: int, step: int) -> list[int]:
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + step) * 1_009)

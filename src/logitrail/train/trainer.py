@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from accelerate.utils import DistributedType
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from logitrail.methods import Companion, Term, Training
 from logitrail.models.chat import Message
 from logitrail.models.fingerprints import chat_template_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from logitrail.models.head import SafetyHead
-from logitrail.models.hidden import capture_hidden
+from logitrail.models.hidden import backbone, capture_hidden, joined_rows
 from logitrail.reference import (
     AdapterOff,
     Cached,
@@ -73,7 +74,7 @@ from logitrail.train.config import (
 )
 from logitrail.train.control import START, DualAscent
 from logitrail.train.parallel import gathered_root, why_not_in_parallel
-from logitrail.train.probes import Probes, Share, watched
+from logitrail.train.probes import ProbeBatch, Probes, Share, watched, worth_joining
 from logitrail.train.pull_back import PullBack, allowed, slow_down, why_not_pulled_back
 from logitrail.train.terms import Terms
 
@@ -83,6 +84,11 @@ if TYPE_CHECKING:
 _COMPANIONS_FILE = "companions.safetensors"
 _TO_THE_BUDGET = 16
 """Moves at the end at the most. Drift is not monotone on the line, so it may be above its budget behind them."""
+
+_PLAIN_ROWS = {"input_ids", "attention_mask", "labels"}
+"""What a batch of padded rows has; a packed one or one with images has more."""
+
+_WHOLE_WEIGHTS = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 _TRY = (
     "lower the learning rate, clip gradients (max_grad_norm), or train in bfloat16 or float32; the last checkpoint is"
@@ -276,6 +282,7 @@ class STRTrainer(SFTTrainer):
                     tokens=args.str_probe_tokens,
                 )
         self._anchors_probes = anchored
+        self._may_join = self._parameters_to_join() if anchored else 0
         self._pull_back = self._begin_pull_back()
         self._pulled = 1.0
         self._measured_drift: tuple[int, float] | None = None
@@ -284,6 +291,7 @@ class STRTrainer(SFTTrainer):
         self.add_callback(_AfterStep(self))
         self._sums: dict[str, Tensor] = {}
         self._steps_since_log = 0
+        self._probed_since_log = 0
         self._global_positions: Tensor | None = None
 
     @property
@@ -321,6 +329,7 @@ class STRTrainer(SFTTrainer):
                 **probes.counts,
                 "tokens": self.args.str_probe_tokens,
                 "a_step": self.args.str_probe_batch,
+                "every": self.args.str_probe_every,
                 "weight": "lambda" if self.args.str_probe_weight is None else self.args.str_probe_weight,
             },
         }
@@ -497,9 +506,15 @@ class STRTrainer(SFTTrainer):
         """The weight of the loss on probe prompts as it stands; where it is not named, lambda's."""
         return self.str_weight if self.args.str_probe_weight is None else self.args.str_probe_weight
 
+    @property
+    def _is_probed(self) -> bool:
+        """Whether this step has probe prompts. Not the first of all, where the policy still is its reference."""
+        return bool((self.state.global_step + 1) % self.args.str_probe_every == 0)
+
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._steps_since_log += 1
+        self._probed_since_log += self._is_probed
         self._micro_batch = 0
         self._global_positions = None
         if items is not None and self._provider is not None and self.positions != "labels":
@@ -517,7 +532,14 @@ class STRTrainer(SFTTrainer):
         stored, rows = inputs.pop(REFERENCE_KEY, None), inputs.pop(ROWS_KEY, None)
         if not self.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        with capture_hidden(self.model) as captured, _capture_output(model) as outputs:
+        probes = self._probe_batch()
+        joined = probes.inputs if probes is not None and self._joins(inputs, probes) else None
+        # The probes part from the task's rows before these are caught.
+        with (
+            joined_rows(self.model, joined) as extra,
+            capture_hidden(self.model) as captured,
+            _capture_output(model) as outputs,
+        ):
             ce = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
             hidden = captured.take()
         forward = _Forward(inputs, hidden, outputs[-1], num_items_in_batch)
@@ -529,11 +551,10 @@ class STRTrainer(SFTTrainer):
         # With lambda 0 the distance alone, for the log, is not worth a pass of the reference; a cache has it for nothing.
         if self._provider is not None and (self.str_weight > 0 or self.cache is not None):
             loss = self._with_anchor(loss, parts, forward, stored)
-        if self._anchors_probes and self.str_probe_weight > 0:
-            probe = self._probe_loss(scaled=scaled)
-            if probe is not None:
-                loss = loss + self.str_probe_weight * probe
-                parts["str_probe"] = probe
+        if probes is not None:
+            parts["str_probe"] = self._probe_loss(probes, extra.take_if_any(), scaled=scaled)
+            # As many times over as it is left out, so that on average over steps it is what it is with every step.
+            loss = loss + self.str_probe_weight * self.args.str_probe_every * parts["str_probe"]
         self._require_finite(parts, forward, rows)
         self._add_to_log(scaled=scaled, **parts)
         return (loss, outputs[-1]) if return_outputs else loss
@@ -572,28 +593,51 @@ class STRTrainer(SFTTrainer):
         parts |= {"str": terms.loss, "str_distance": terms.distance}
         return loss + weight * terms.loss if weight > 0 else loss
 
-    def _probe_loss(self, *, scaled: bool) -> Tensor | None:
+    def _probe_batch(self) -> ProbeBatch | None:
+        """The probe prompts of this micro-batch; None where it has none."""
+        if not (self._anchors_probes and self.str_probe_weight > 0 and self._is_probed):
+            return None
         assert self._probes is not None
+        share = self._share()
+        self._micro_batch += 1
+        return self._probes.drawn(self.args.str_probe_batch, share, next(self.model.parameters()).device)
+
+    def _share(self) -> Share:
         group = self.get_tp_size()  # processes of one tensor-parallel group see the same batch
-        share = Share(
+        return Share(
             self.state.global_step,
             self._micro_batch,
             self._accumulation_steps,
             self.accelerator.process_index // group,
             self.accelerator.num_processes // group,
         )
-        self._micro_batch += 1
+
+    def _parameters_to_join(self) -> int:
+        """How many parameters the backbone has, where more rows may go through its pass; else 0.
+
+        Not where weights or rows are cut over processes, shapes are compiled, experts are balanced over all that passes, or
+        somebody else's function runs the model.
+        """
+        whole = self.accelerator.distributed_type in _WHOLE_WEIGHTS and self.get_tp_size() == 1
+        others = self.args.torch_compile or self.aux_loss_enabled or self.compute_loss_func is not None
+        return sum(weight.numel() for weight in backbone(self.model).parameters()) if whole and not others else 0
+
+    def _joins(self, inputs: dict[str, Any], probes: ProbeBatch) -> bool:
+        """Whether the probe prompts go through the task rows' pass: where rows are plain rows, and padding is cheap."""
+        return (
+            self._may_join > 0
+            and inputs.keys() <= _PLAIN_ROWS
+            and worth_joining(inputs["input_ids"], probes.inputs["input_ids"], self._may_join)
+        )
+
+    def _probe_loss(self, batch: ProbeBatch, hidden: Tensor | None, *, scaled: bool) -> Tensor:
+        assert self._probes is not None
         with self.accelerator.autocast():
             loss = self._probes.loss(
-                self.model,
-                self.args.str_probe_batch,
-                share,
-                penalty=self.args.str_penalty,
-                weights=self._token_weights,
+                self.model, batch, hidden=hidden, penalty=self.args.str_penalty, weights=self._token_weights
             )
-        if loss is None:
-            return None
         # The shares of a step add up to its mean; what averages the gradients afterwards is made good here.
+        share = self._share()
         return loss * share.ranks * (1 if scaled else share.micro_batches)
 
     def _safety_terms(self, forward: _Forward, mask: Tensor, reference: ReferenceColumns) -> SafetyTerms:
@@ -752,16 +796,16 @@ class STRTrainer(SFTTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._sums:
-            steps = max(self._steps_since_log, 1)
             for name, value in self._sums.items():
-                logs[name] = float(self.accelerator.gather(value.reshape(1)).mean()) / steps
+                steps = self._probed_since_log if name == "str_probe" else self._steps_since_log
+                logs[name] = float(self.accelerator.gather(value.reshape(1)).mean()) / max(steps, 1)
             logs["str_weight"] = self.str_weight
             if self._probes is not None:
                 logs["drift"] = self._drift()
             if self._pull_back is not None:
                 logs["pull_back"], self._pulled = self._pulled, 1.0
             self._sums.clear()
-            self._steps_since_log = 0
+            self._steps_since_log = self._probed_since_log = 0
         super().log(logs, start_time)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

@@ -1,0 +1,85 @@
+"""Probe prompts in the task rows' pass: the training is the one with a pass of their own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from logitrail.models.hidden import backbone
+from logitrail.train import trainer as trainer_module
+from logitrail.train.probes import Share, worth_joining
+from tests.train.setting import HARMLESS, largest_difference, lora, str_trainer, weights
+
+LONG = ["How do I make a box with a lid and two handles out of the wood of an old door?", "turn on"]
+
+
+def _trained(tokenizer, tokens, folder, monkeypatch, *, joined, **options):
+    """The trained trainer, and the passes of the backbone in its steps."""
+    monkeypatch.setattr(trainer_module, "worth_joining", lambda *_: joined)
+    options = {"str_weight": 0.5, "harmless": HARMLESS, "str_probe_tokens": 3, "max_steps": 4, **options}
+    trainer = str_trainer(tokenizer, tokens, folder, **options)
+    passes = []
+    backbone(trainer.model).register_forward_hook(
+        lambda module, *_: passes.append(1) if torch.is_grad_enabled() else None
+    )
+    trainer.train()
+    return trainer, len(passes)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"str_anchor": "logprob"},
+        {"str_anchor": "centered", "peft_config": True},
+        {"str_positions": "labels", "str_anchor": "margin", "peft_config": True},
+        {"probes": LONG, "gradient_checkpointing": True},
+        {"gradient_accumulation_steps": 2, "str_probe_batch": 12},
+        {"str_weight": "auto", "str_drift_every": 1, "str_drift_budget": 0.02},
+    ],
+    ids=lambda options: ", ".join(options),
+)
+def test_joined_or_apart_it_is_one_training(tokenizer, tokens, tmp_path, monkeypatch, options):
+    results, passes, logs = [], [], []
+    for joined in (False, True):
+        options = options | ({"peft_config": lora(lora_dropout=0.0)} if "peft_config" in options else {})
+        options = {"optim": "sgd", "learning_rate": 0.05, "logging_steps": 1, **options}
+        trainer, count = _trained(tokenizer, tokens, tmp_path / str(joined), monkeypatch, joined=joined, **options)
+        results.append(weights(trainer))
+        passes.append(count)
+        logs.append([entry for entry in trainer.state.log_history if "ce" in entry])
+    assert passes[0] > passes[1] >= 4
+    assert largest_difference(*results) < 1e-5
+    for one, other in zip(*logs, strict=True):
+        assert one.keys() == other.keys()
+        for name in ("ce", "str_probe", "drift", "num_tokens", "entropy", "mean_token_accuracy", "grad_norm"):
+            assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize("options", [{}, {"str_probe_every": 2}, {"str_probe_weight": 0.0}])
+def test_by_default_short_prompts_cost_no_pass(tokenizer, tokens, tmp_path, options):
+    """Not forced: what `worth_joining` says of a tiny model's rows."""
+    trainer = str_trainer(tokenizer, tokens, tmp_path, harmless=HARMLESS, str_probe_tokens=3, max_steps=4, **options)
+    passes = []
+    backbone(trainer.model).register_forward_hook(lambda *_: passes.append(1) if torch.is_grad_enabled() else None)
+    trainer.train()
+    assert len(passes) == 4
+
+
+def test_what_is_no_plain_row_keeps_its_own_pass(tokenizer, tokens, tmp_path):
+    trainer = str_trainer(tokenizer, tokens, tmp_path, harmless=HARMLESS)
+    batch = next(iter(trainer.get_train_dataloader()))
+    probes = trainer._probes.drawn(8, Share(step=0), trainer.args.device)
+    assert trainer._joins(batch, probes)
+    assert not trainer._joins({**batch, "position_ids": batch["input_ids"]}, probes)  # packed rows
+    compiled = str_trainer(tokenizer, tokens, tmp_path / "compiled", harmless=HARMLESS, torch_compile=True)
+    assert not compiled._joins(batch, probes)
+
+
+def test_joining_is_worth_its_padding_or_not():
+    ids = lambda rows, length, device="meta": torch.empty((rows, length), device=device)  # noqa: E731
+    small, billion = 100_000_000, 1_000_000_000
+    assert worth_joining(ids(8, 120), ids(8, 40), small)  # beside a GPU
+    assert not worth_joining(ids(4, 1024), ids(8, 40), billion)
+    assert worth_joining(ids(4, 48), ids(8, 48), 7 * billion)  # nothing is padded
+    assert not worth_joining(ids(8, 120, "cpu"), ids(8, 40, "cpu"), small)
+    assert worth_joining(ids(16, 40, "cpu"), ids(8, 30, "cpu"), 1_000_000)
