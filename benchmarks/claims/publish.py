@@ -1,5 +1,7 @@
 """Keep a finished comparison's result: `python benchmarks/claims/publish.py embedded`, after `logitrail compare`.
 
+Another folder's: `python benchmarks/claims/publish.py table benchmarks/smollm2`.
+
 results/NAME.{json,md,svg} are the comparison's summary, table and picture, with paths that start at the repository's root.
 """
 
@@ -13,8 +15,8 @@ HERE = Path(__file__).parent.resolve()
 
 def main() -> None:
     """See the module."""
-    (name,) = sys.argv[1:]
-    source, target = HERE / "work" / name, HERE / "results"
+    name, folder = sys.argv[1], Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else HERE
+    source, target = folder / "work" / name, folder / "results"
     target.mkdir(exist_ok=True)
     for file, ending in (("summary.json", "json"), ("table.md", "md"), ("front.svg", "svg")):
         text = (source / file).read_text(encoding="utf-8").replace(f"{HERE.parent.parent}/", "")

@@ -1,5 +1,7 @@
 """How a finished comparison's trainings went: `python benchmarks/claims/training.py settings`, after `logitrail compare`.
 
+Another folder's: `python benchmarks/claims/training.py table benchmarks/smollm2`.
+
 results/NAME-training.{json,md} say for each row and data set, over the seeds:
 
     diverged      trainings that ended with numbers that are not finite
@@ -52,7 +54,7 @@ def training(folder: Path) -> dict[str, Any] | None:
         "ce": final["ce"],
         "drift": final.get("drift"),
         "lambda": final["str_weight"],
-        "utility": cell["rates"]["utility"]["value"],
+        "utility": cell["rates"].get("utility", {}).get("value"),
     }
 
 
@@ -62,7 +64,8 @@ def group(cells: list[dict[str, Any]]) -> dict[str, Any]:
     drifts = [cell["drift"] for cell in ended if cell["drift"] is not None]
 
     def spread(key: str) -> float | None:
-        return statistics.stdev(cell[key] for cell in ended) if len(ended) > 1 else None
+        values = [cell[key] for cell in ended if cell[key] is not None]
+        return statistics.stdev(values) if len(values) > 1 else None
 
     return {
         "trainings": len(cells),
@@ -94,14 +97,14 @@ def _number(value: float | None) -> str:
 
 def main() -> None:
     """See the module."""
-    (name,) = sys.argv[1:]
-    work = HERE / "work" / name / "cells"
+    name, folder = sys.argv[1], Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else HERE
+    work, results = folder / "work" / name / "cells", folder / "results"
     found: dict[str, dict[str, Any]] = {}
     for row in sorted(work.glob("*/*")):
         cells = [cell for folder in sorted(row.iterdir()) if (cell := training(folder)) is not None]
         if cells:
             found.setdefault(row.parent.name, {})[row.name] = group(cells)
-    write_json(HERE / "results" / f"{name}-training.json", {"budget": DRIFT_BUDGET, "data": found})
+    write_json(results / f"{name}-training.json", {"budget": DRIFT_BUDGET, "data": found})
     heads = ("data", "row", "trainings", "diverged", "spikes: gradient", "spikes: loss", "largest gradient norm",
              "final CE (sd)", "utility sd", "drift: median, largest", "within budget", "lambda")  # fmt: skip
     lines = [
@@ -117,7 +120,7 @@ def main() -> None:
         for row, of in rows.items()
     ]  # fmt: skip
     text = f"# How the trainings of `{name}` went\n\nWhat the columns mean: benchmarks/claims/training.py.\n\n"
-    write_bytes(HERE / "results" / f"{name}-training.md", (text + table(heads, lines) + "\n").encode())
+    write_bytes(results / f"{name}-training.md", (text + table(heads, lines) + "\n").encode())
 
 
 if __name__ == "__main__":

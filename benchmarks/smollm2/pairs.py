@@ -1,0 +1,68 @@
+"""Differences between rows of table.yaml on the same prompts and seeds: `python benchmarks/smollm2/pairs.py` after it.
+
+The comparison's own table has each row beside the start and beside SFT; this has the default beside the others, and each
+other form of it beside the next. Writes results/table-pairs.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from logitrail.artifacts import read_jsonl, write_bytes
+from logitrail.compare.results import Outcomes, difference
+from logitrail.report.markdown import table
+
+HERE = Path(__file__).parent.resolve()
+SEEDS = (0, 1, 2)
+HEAD = """# SmolLM2: rows beside rows
+
+In points, the same prompts and seeds, 95% over both. Written by benchmarks/smollm2/pairs.py.
+
+"""
+PAIRS = {
+    "sql": ("str-every-other", "sft-tuned", "str-logit", "kl", "constrained", "mix"),
+    "obedient": ("str-every-other", "sft-tuned", "project", "mix"),
+}
+SUITES = ("refusal", "over_refusal", "utility")
+
+
+def runs(data: str, row: str, suite: str) -> list[Outcomes]:
+    """By prompt, one a seed: 1 refused or right, 0 not."""
+    found = []
+    for seed in SEEDS:
+        (file,) = (HERE / "work" / "table" / "cells" / data / row / f"seed-{seed}" / "eval").glob("*/answers.jsonl")
+        answers = [answer for answer in read_jsonl(file) if answer["suite"] == suite]
+        found.append(
+            {
+                answer["id"]: float(
+                    answer["correct"] if suite == "utility" else answer["verdict"] in ("refused", "partial")
+                )
+                for answer in answers
+                if suite == "utility" or answer["verdict"] != "not scored"
+            }
+        )
+    return found
+
+
+def points(data: str, mine: str, theirs: str, suite: str) -> str:
+    """The difference in points and its interval."""
+    found = difference(runs(data, mine, suite), runs(data, theirs, suite))
+    if found["value"] is None:
+        return ""
+    value, low, high = (100 * found[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def main() -> None:
+    """See the module."""
+    wanted = [(data, "str", other) for data, others in PAIRS.items() for other in others]
+    wanted += [(data, "str-every-other", "str-questions") for data in PAIRS]
+    rows = [
+        [data, mine, theirs, *(points(data, mine, theirs, suite) for suite in SUITES)] for data, mine, theirs in wanted
+    ]
+    text = table(("data", "row", "less", "refusal", "over-refusal", "utility"), rows)
+    write_bytes(HERE / "results" / "table-pairs.md", (HEAD + text + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
