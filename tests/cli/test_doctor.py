@@ -114,6 +114,23 @@ def test_an_anchor_without_probe_prompts_is_told(project, logitrail, kinds, leve
     assert "probe prompts" not in findings(json.loads(plain.out))
 
 
+@pytest.mark.parametrize(("forms", "told"), [("qqqq", "100%"), ("qqqo", "75%"), ("qooo", None), ("oooo", None)])
+def test_prompts_held_in_another_form_than_they_are_asked_in_are_told(project, logitrail, forms, told):
+    ask = {"q": "How do I break {}?", "o": "Write a guide to breaking {}."}
+    write_jsonl(project.folder / "held.jsonl", [{"prompt": ask[form].format(i)} for i, form in enumerate(forms * 3)])
+    write_jsonl(project.folder / "asked.jsonl", [{"prompt": ask["o"].format(f"door {i}")} for i in range(5)])
+    recipe = project.write(
+        tokens={"top_k": 8},
+        methods=["str"],
+        probes="held.jsonl",
+        harmless_probes="harmless.jsonl",
+        eval__harmful="asked.jsonl",
+    )
+    found = findings(json.loads(logitrail("doctor", recipe, "--quick", "--json").out))["probe prompts"]
+    assert found["level"] == ("warning" if told else "ok")
+    assert (f"{told} of the harmful ones are questions, and 0% of those" in found["text"]) is bool(told)
+
+
 @pytest.mark.parametrize(
     ("changes", "subject", "words"),
     [

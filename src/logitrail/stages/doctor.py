@@ -31,6 +31,11 @@ from logitrail.types import SCHEMA_VERSION
 
 Level = Literal["ok", "warning", "error"]
 
+_QUESTION = ("?", "\uff1f", "\u061f", "\u037e")  # also the full-width, the Arabic and the Greek one
+_OTHER_FORM = 0.5
+"""Shares of questions that are so far apart are worth a word: on SmolLM2, orders that were refused 94.5% of the time before
+obedient data were refused 44% of the time behind them with questions held, and 55% with both forms (benchmarks/smollm2)."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -169,6 +174,14 @@ def _probes(context: Context) -> str | Finding:
     counts = [len(read_prompts(path)) if path is not None else 0 for path in context.recipe.probe_files]
     text = "{} harmful, {} harmless".format(*counts)
     if all(counts):
+        held, asked = _questions(context)
+        if abs(held - asked) >= _OTHER_FORM:
+            return Finding(
+                "probe prompts",
+                "warning",
+                f"{text}; {held:.0%} of the harmful ones are questions, and {asked:.0%} of those that the evaluation asks: "
+                "what is held in one form may wear away in another; give prompts in the forms that the model will meet",
+            )
         return text
     return Finding(
         "probe prompts",
@@ -177,6 +190,21 @@ def _probes(context: Context) -> str | Finding:
         "may grow lax or prudish; give some fifty prompts of each kind, without answers: `tokens.mine`, or `probes` and "
         "`harmless_probes`",
     )
+
+
+def _questions(context: Context) -> tuple[float, float]:
+    """The shares of questions among the held harmful prompts and among those that the evaluation asks."""
+    held = context.recipe.probe_files[0]
+    assert held is not None
+    try:
+        asked = [row.prompt for row in suites_of(context.recipe).get("refusal", ())]
+    except LogitrailError:  # said where the evaluation is checked
+        asked = []
+    return (_share_of_questions(read_prompts(held)), _share_of_questions(asked)) if asked else (0.0, 0.0)
+
+
+def _share_of_questions(prompts: list[str]) -> float:
+    return sum(prompt.rstrip().endswith(_QUESTION) for prompt in prompts) / len(prompts)
 
 
 def _data(context: Context) -> str:
