@@ -322,7 +322,7 @@ CASES: dict[str, Case] = {
         ("method_options.kl",), methods=["kl"], method_options={"kl": {"weigth": 1}}
     ),
     "method that the recipe lacks": Case(
-        lambda w: ("train", w.recipe(methods=["str"]), "--method", "sft"), ("the recipe's methods are str",)
+        lambda w: ("train", w.recipe(methods=["str"]), "--method", "sft"), ("the recipe has no 'sft', it has str",)
     ),
     # STRConfig
     "unknown anchor": recipe_case(("logit, logprob, centered, margin",), training__str_anchor="logits"),
@@ -541,6 +541,9 @@ CASES: dict[str, Case] = {
     "judge with too little": recipe_case(("ends with a colon",), eval__judge="llm:"),
     "evaluation before training": Case(
         lambda w: ("eval", w.recipe(), "--model", "str"), ("run the train stage first",)
+    ),
+    "evaluation of a name that is no model": Case(
+        lambda w: ("eval", w.recipe(), "--model", "bse"), ("the recipe has no 'bse', it has base, sft, str",)
     ),
     "gate before evaluation": Case(lambda w: ("gate", w.recipe()), ("run the eval stage first",)),
     # Models

@@ -237,8 +237,10 @@ def test_usage(logitrail, arguments, words):
 
 
 def test_method_that_the_recipe_does_not_have(project, logitrail):
-    check(logitrail("train", project.write(methods=["str"]), "--method", "sft"), 2, "the recipe's methods are str")
-    check(logitrail("train", project.recipe, "--method", "ppo"), 2, "choose from")
+    check(
+        logitrail("train", project.write(methods=["str"]), "--method", "sft"), 2, "the recipe has no 'sft', it has str"
+    )
+    check(logitrail("train", project.recipe, "--method", "ppo"), 2, "the recipe has no 'ppo'")
 
 
 def test_init_does_not_overwrite(logitrail, tmp_path):

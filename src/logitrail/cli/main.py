@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,15 +68,15 @@ def _context(recipe: Path) -> Context:
     return Context(content, StderrProgress())
 
 
-def _methods(context: Context, only: str | None) -> list[str]:
+def _methods(context: Context, only: str | None, *, also: Sequence[str] = ()) -> list[str]:
+    """The recipe's methods, or one of them or of `also`."""
     from logitrail.errors import RecipeError
-    from logitrail.methods import method
 
     if only is None:
         return list(context.recipe.methods)
-    method(only)
-    if only not in context.recipe.methods:
-        raise RecipeError(f"the recipe's methods are {', '.join(context.recipe.methods)}, not {only}; add it there")
+    if only not in (*also, *context.recipe.methods):
+        have = ", ".join([*also, *context.recipe.methods])
+        raise RecipeError(f"the recipe has no {only!r}, it has {have}; name one of these, or add it to `methods` there")
     return [only]
 
 
@@ -266,7 +267,7 @@ def evaluate(
     from logitrail.stages.folder import only_writer
     from logitrail.stages.probabilities import evaluation_and_probabilities
 
-    names = model_names(context.recipe) if model is None else [model if model == BASE else _methods(context, model)[0]]
+    names = model_names(context.recipe) if model is None else _methods(context, model, also=[BASE])
     with only_writer(context.out):
         summaries = {name: evaluation_and_probabilities(context, name) for name in names}
     if json:
