@@ -106,8 +106,13 @@ def test_the_metadata_is_what_the_hub_reads(run: Any, tmp_path: Path) -> None:
     assert {"task", "dataset", "metrics"} <= set(index[0]["results"][0])
     content = summary()
     content["models"]["str"]["over_refusal_rate"] = None
-    content["hashes"]["data"] = {"harmful": "0f3e"}
-    data = ModelCard.load(write_evidence(parse_summary(content), "str", tmp_path)).data
+    content["hashes"] |= {"data": {"harmful": "0f3e"}, "weights": {"base": "a11e", "str": "57a7"}}
+    path = write_evidence(parse_summary(content), "str", tmp_path)
+    lines = path.read_text().splitlines()
+    assert {"| hash, data, harmful | 0f3e |", "| hash, weights, base | a11e |", "| hash, weights, str | 57a7 |"} <= set(
+        lines
+    )
+    data = ModelCard.load(path).data
     assert [one.dataset_type for one in data.eval_results] == [
         "harmful-prompts", "task-held-out", "harmful-prompts-attacked"
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,7 +146,16 @@ def _reproduce(run: Run) -> str:
     facts = {
         **{f"seed, {key}": value for key, value in run.seeds.items()},
         **{f"version, {key}": value for key, value in run.versions.items()},
-        **{f"hash, {key}": value for key, value in run.hashes.items() if isinstance(value, str)},
+        **{f"hash, {key}": value for key, value in _flat(run.hashes) if isinstance(value, str)},
     }
     rows = [(escape(key), escape(str(value))) for key, value in facts.items()]
     return table(("what", "value"), rows) if rows else "Not recorded."
+
+
+def _flat(hashes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """With those of the weights and of the data each on a line of its own."""
+    for key, value in hashes.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}, {name}", one) for name, one in value.items())
+        else:
+            yield key, value
