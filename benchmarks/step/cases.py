@@ -222,6 +222,11 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
             replace(case, batch=4)
             for case in (_sft(**base), _str("default", anchor="logprob", default=True, **base), *providers[-2:])
         ), 4 * many),
+        # Rows so short that a card waits for Python, and probe prompts ride along.
+        *([Job("short", "time", tuple(
+            replace(case, shape="smollm2-135m", layers=None, length=128, batch=8)
+            for case in (_sft(**base), _str("default", anchor="logprob", default=True, **base), *providers[-2:])
+        ), 4 * many)] if cuda else ()),
         Job("dpo", "time", (_sft(**base), Case("dpo", "dpo", **base)), 4 * many),
         Job("thin", "time", tuple(
             replace(case, **thin)
@@ -263,6 +268,9 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
         time("cached_time_batch_4", "batch", "cache", "sft"),
         time("default_time", "default", "default", "sft"),
         time("default_over_kl_chunked", "default", "default", "kl-chunked", 1.0),
+        time("default_time_short", "short", "default", "sft"),
+        time("default_over_kl_chunked_short", "short", "default", "kl-chunked", 1.0),
+        time("default_over_constrained_short", "short", "default", "constrained", 1.0),
         time("dpo_time", "dpo", "dpo", "sft"),
         time("default_over_constrained", "default", "default", "constrained", 1.0),
         *(time(f"{name.replace('-', '_')}_time_thin", "thin", name, "sft") for name in in_turn),
