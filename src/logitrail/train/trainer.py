@@ -282,7 +282,7 @@ class STRTrainer(SFTTrainer):
                     tokens=args.str_probe_tokens,
                 )
         self._anchors_probes = anchored
-        self._may_join = self._parameters_to_join() if anchored else 0
+        self._joinable = self._joinable_parameters() if anchored else 0
         self._pull_back = self._begin_pull_back()
         self._pulled = 1.0
         self._measured_drift: tuple[int, float] | None = None
@@ -612,7 +612,7 @@ class STRTrainer(SFTTrainer):
             self.accelerator.num_processes // group,
         )
 
-    def _parameters_to_join(self) -> int:
+    def _joinable_parameters(self) -> int:
         """How many parameters the backbone has, where more rows may go through its pass; else 0.
 
         Not where weights or rows are cut over processes, shapes are compiled, experts are balanced over all that passes, or
@@ -625,9 +625,9 @@ class STRTrainer(SFTTrainer):
     def _joins(self, inputs: dict[str, Any], probes: ProbeBatch) -> bool:
         """Whether the probe prompts go through the task rows' pass: where rows are plain rows, and padding is cheap."""
         return (
-            self._may_join > 0
+            self._joinable > 0
             and inputs.keys() <= _PLAIN_ROWS
-            and worth_joining(inputs["input_ids"], probes.inputs["input_ids"], self._may_join)
+            and worth_joining(inputs["input_ids"], probes.inputs["input_ids"], self._joinable)
         )
 
     def _probe_loss(self, batch: ProbeBatch, hidden: Tensor | None, *, scaled: bool) -> Tensor:
