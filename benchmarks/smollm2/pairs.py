@@ -82,8 +82,8 @@ def main() -> None:
     ]
     text = table(("data", "row", "less", "refusal", "over-refusal", "utility"), rows)
     text += (
-        "\n\n## Drift at the end, and the refusals\n\nOn the 32 watched prompts, in nats (`str-logit`: logits), a value a seed. "
-        "Rank correlation over the trainings: "
+        "\n\n## Drift at the end, and the refusals\n\n"
+        "On the 32 watched prompts, in nats (`str-logit`: logits), a value a seed. Rank correlation over the trainings: "
     )
     found = {data: drift_and_refusal(data) for data in PAIRS}
     text += ", ".join(f"{value:+.2f} ({data}, {len(SEEDS) * len(of)})" for data, (value, of) in found.items()) + ".\n\n"
