@@ -119,6 +119,17 @@ def test_the_schema_beside_the_recipe(logitrail, tmp_path):
     assert list(checker.iter_errors({**recipe, "methods": ["str+ppo"]}))
     assert not list(checker.iter_errors({**recipe, "methods": ["str+ema"]}))
 
+    right = {
+        "str_anchor": ["logprob", "margin", None], "str_positions": ["labels", "none", "start", "first:16", None],
+        "str_penalty": ["huber"], "str_reference": ["adapter-off"], "str_cache_dtype": ["float16"],
+        "str_weight": ["auto", 0.1, "1e-1"],
+    }  # fmt: skip
+    for key, values in right.items():
+        for value in values:
+            assert not list(checker.iter_errors({**recipe, "training": {key: value}})), (key, value)
+        for wrong in ("logits", "first:0"):
+            assert list(checker.iter_errors({**recipe, "training": {key: wrong}})), (key, wrong)
+
     training = schema["properties"]["training"]["properties"]
     assert {"str_weight", "learning_rate", "packing"} <= set(training)
     assert all(entry["description"] for entry in training.values())

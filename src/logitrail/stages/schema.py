@@ -13,10 +13,23 @@ from pydantic import TypeAdapter
 from logitrail.artifacts import write_bytes
 from logitrail.config import Recipe
 from logitrail.errors import StorageError
+from logitrail.losses import ANCHORS
+from logitrail.losses.penalties import PENALTIES
 from logitrail.methods import METHODS
+from logitrail.reference.cache import DTYPES
 from logitrail.train import STRConfig
+from logitrail.types import ReferenceKind
 
 _THE_RECIPES_OWN = ("output_dir", "seed", "str_cache_dir")
+_WORDS: dict[str, dict[str, Any]] = {
+    "str_anchor": {"enum": list(ANCHORS)},
+    "str_positions": {"type": "string", "pattern": "^(labels|start|none|first:0*[1-9][0-9]*)$"},
+    "str_penalty": {"enum": list(PENALTIES)},
+    "str_reference": {"enum": list(typing.get_args(ReferenceKind))},
+    "str_cache_dtype": {"enum": list(DTYPES)},
+    "str_weight": {"type": "string", "pattern": "^(auto|[0-9.]+([eE][-+]?[0-9]+)?)$"},
+}
+"""What stands for `string` where only some words can work; YAML reads `1e-1` as text."""
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -50,12 +63,22 @@ def _training() -> dict[str, Any]:
             continue
         kind = TypeAdapter(hints[field.name]).json_schema()
         # A reference into definitions of its own (enumerations of transformers) would point nowhere here.
-        entry: dict[str, Any] = {} if "$defs" in kind else kind
+        entry: dict[str, Any] = {} if "$defs" in kind else _narrowed(kind, _WORDS.get(field.name))
         entry["description"] = str(field.metadata.get("help", ""))
         if isinstance(field.default, bool | int | float | str):
             entry["default"] = field.default
         found[field.name] = entry
     return found
+
+
+def _narrowed(kind: dict[str, Any], words: dict[str, Any] | None) -> dict[str, Any]:
+    """The type with `words` in the place of any text."""
+    if words is None:
+        return kind
+    text = {"type": "string"}
+    if kind == text:
+        return dict(words)
+    return kind | {"anyOf": [words if part == text else part for part in kind["anyOf"]]}
 
 
 def _section(options: Any) -> dict[str, Any]:
