@@ -41,7 +41,7 @@ def runs(data: str, row: str, suite: str) -> list[Outcomes]:
                     answer["correct"] if suite == "utility" else answer["verdict"] in ("refused", "partial")
                 )
                 for answer in answers
-                if suite == "utility" or answer["verdict"] != "not scored"
+                if suite == "utility" or answer["verdict"] != "not_scored"
             }
         )
     return found

@@ -336,6 +336,7 @@ CASES: dict[str, Case] = {
     "weights moved back by a word": recipe_case(("str_pull_back", "true or false"), training__str_pull_back="often"),
     "drift at no step": recipe_case(("str_drift_every", "at least 1"), training__str_drift_every=0),
     "probe weight below 0": recipe_case(("str_probe_weight", "at least 0"), training__str_probe_weight=-1.0),
+    "probe prompts in no step": recipe_case(("str_probe_every", "at least 1"), training__str_probe_every=0),
     "odd probe batch": recipe_case(("str_probe_batch", "even"), training__str_probe_batch=3),
     "nothing to anchor to": recipe_case(
         ("leaves nothing to anchor to",), training__str_reference="off", methods=["str"]

@@ -114,7 +114,7 @@ def test_an_anchor_without_probe_prompts_is_told(project, logitrail, kinds, leve
     assert "probe prompts" not in findings(json.loads(plain.out))
 
 
-@pytest.mark.parametrize(("forms", "told"), [("qqqq", "100%"), ("qqqo", "75%"), ("qooo", None), ("oooo", None)])
+@pytest.mark.parametrize(("forms", "told"), [("qqqq", "100%"), ("qqqqqo", "83%"), ("qqqo", None), ("oooo", None)])
 def test_prompts_held_in_another_form_than_they_are_asked_in_are_told(project, logitrail, forms, told):
     ask = {"q": "How do I break {}?", "o": "Write a guide to breaking {}."}
     write_jsonl(project.folder / "held.jsonl", [{"prompt": ask[form].format(i)} for i, form in enumerate(forms * 3)])

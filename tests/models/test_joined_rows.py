@@ -50,7 +50,7 @@ def test_rows_padded_on_the_left_may_be_joined():
     torch.testing.assert_close(caught.take()[mask], hidden_states(model, extra)[mask], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("call", ["no mask", "embeddings"])
+@pytest.mark.parametrize("call", ["no mask", "embeddings", "positions"])
 def test_a_pass_of_another_kind_goes_as_it_is(call):
     model = MODELS["llama"]().eval()
     own = _rows([5, 5], 5, 1)
@@ -60,8 +60,10 @@ def test_a_pass_of_another_kind_goes_as_it_is(call):
             "inputs_embeds": model.get_input_embeddings()(own["input_ids"]),
             "attention_mask": own["attention_mask"],
         }
-    expected = model(**named, use_cache=False).logits
+    if call == "positions":
+        named = {**own, "position_ids": torch.arange(5).repeat(2, 1)}
+    expected = hidden_states(model, named)
     with joined_rows(model, _rows([3], 3, 2)) as caught:
-        logits = model(**named, use_cache=False).logits
-    torch.testing.assert_close(logits, expected, rtol=0, atol=0)
+        found = hidden_states(model, named)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert caught.take_if_any() is None

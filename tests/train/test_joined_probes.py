@@ -71,14 +71,16 @@ def test_what_is_no_plain_row_keeps_its_own_pass(tokenizer, tokens, tmp_path):
     probes = trainer._probes.drawn(8, Share(step=0), trainer.args.device)
     assert trainer._joins(batch, probes)
     assert not trainer._joins({**batch, "position_ids": batch["input_ids"]}, probes)  # packed rows
-    compiled = str_trainer(tokenizer, tokens, tmp_path / "compiled", harmless=HARMLESS, torch_compile=True)
-    assert not compiled._joins(batch, probes)
+    for options in ({"torch_compile": True}, {"neftune_noise_alpha": 5}):
+        other = str_trainer(tokenizer, tokens, tmp_path / "other", harmless=HARMLESS, **options)
+        assert not other._joins(batch, probes)
 
 
 def test_joining_is_worth_its_padding_or_not():
     ids = lambda rows, length, device="meta": torch.empty((rows, length), device=device)  # noqa: E731
     small, billion = 100_000_000, 1_000_000_000
     assert worth_joining(ids(8, 120), ids(8, 40), small)  # beside a GPU
+    assert not worth_joining(ids(1, 270), ids(8, 40), small)  # four times as much in memory
     assert not worth_joining(ids(4, 1024), ids(8, 40), billion)
     assert worth_joining(ids(4, 48), ids(8, 48), 7 * billion)  # nothing is padded
     assert not worth_joining(ids(8, 120, "cpu"), ids(8, 40, "cpu"), small)

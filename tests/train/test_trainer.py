@@ -202,7 +202,7 @@ def test_probe_prompts_count_as_often_as_they_are_left_out(tokenizer, tokens, tm
         drawn = trainer._probes.drawn(trainer.args.str_probe_batch, Share(step=step), trainer.args.device)
         probe = float(trainer._probes.loss(trainer.model, drawn).detach())
         assert probe > 1e-3
-        counted = 0.5 * every * probe if (step + 1) % every == 0 else 0.0
+        counted = 0.5 * every * probe if step % every == 0 else 0.0
         assert float(trainer.compute_loss(trainer.model, dict(batch)).detach()) == pytest.approx(ce + counted, rel=1e-5)
 
 
@@ -215,7 +215,7 @@ def test_the_logged_probe_loss_is_the_mean_over_the_steps_that_have_it(tokenizer
         )  # fmt: skip
         trainer.train()
         logs.append({e["step"]: e["str_probe"] for e in trainer.state.log_history if "str_probe" in e})
-    assert logs == [{2: logs[0][2], 4: logs[0][4]}, {4: pytest.approx((logs[0][2] + logs[0][4]) / 2)}]
+    assert logs == [{1: logs[0][1], 3: logs[0][3]}, {4: pytest.approx((logs[0][1] + logs[0][3]) / 2)}]
 
 
 @pytest.mark.parametrize("tokens_held", [1, 4])
@@ -370,6 +370,15 @@ def test_a_masked_batch_is_an_error(tokenizer, tokens, tmp_path):
         trainer.train()
 
 
+def test_probe_prompts_that_would_hold_nothing_are_refused(tokenizer, tokens, tmp_path):
+    late = str_trainer(tokenizer, tokens, tmp_path / "late", harmless=HARMLESS, str_probe_every=6, max_steps=6)
+    with pytest.raises(RecipeError, match="str_probe_every is 6 and the training has 6 steps"):
+        late.train()
+    adapter = lora(alora_invocation_tokens=[5, 6], task_type="CAUSAL_LM")
+    with pytest.raises(RecipeError, match="activated LoRA"):
+        str_trainer(tokenizer, tokens, tmp_path / "alora", harmless=HARMLESS, peft_config=adapter)
+
+
 @pytest.mark.parametrize("kind", [PromptTuningConfig, PrefixTuningConfig])
 def test_virtual_tokens_are_refused(tokenizer, tokens, tmp_path, kind):
     """Hidden states and labels would stand three places apart, and nothing would say so."""
@@ -472,6 +481,7 @@ def test_a_stale_cache_is_named(tokenizer, tokens, tmp_path):
         ({"str_probe_weight": -1.0}, "at least 0"),
         ({"str_probe_weight": "auto"}, "give a number"),
         ({"str_probe_batch": 3}, "even number"),
+        ({"str_probe_every": 2.5}, "whole number"),
         ({"str_cache_dtype": "int8"}, "choose one of float32"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
     ],

@@ -78,7 +78,7 @@ def joined_rows(model: nn.Module, extra: dict[str, Tensor] | None) -> Iterator[C
 
     `extra` holds `input_ids` and `attention_mask` [n, length], padded on the right. The pass has them below its own rows,
     all padded to one length; whoever called it gets its own rows back, as if nothing had been there. With None nothing is
-    joined. A pass whose tokens are not named `input_ids` and `attention_mask` goes as it is, and nothing is caught.
+    joined. A pass that has other tensors than `input_ids` and `attention_mask`, by name, goes as it is; nothing is caught.
     """
     captured = Captured()
     if extra is None:
@@ -88,11 +88,15 @@ def joined_rows(model: nn.Module, extra: dict[str, Tensor] | None) -> Iterator[C
 
     def join(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         names = ("input_ids", "attention_mask")
-        if args or any(getattr(kwargs.get(name), "ndim", None) != 2 for name in names):
+        rows = {name: value for name, value in kwargs.items() if isinstance(value, Tensor)}
+        if args or rows.keys() != {*names} or any(value.ndim != 2 for value in rows.values()):
             return None
         own.append(kwargs["input_ids"].shape)
         width = max(kwargs["input_ids"].shape[1], extra["input_ids"].shape[1])
-        both = {name: torch.cat([_widened(part[name], width) for part in (kwargs, extra)]) for name in names}
+        both = {
+            name: torch.cat([_widened(part[name].to(rows[name].device), width) for part in (rows, extra)])
+            for name in names
+        }
         return args, kwargs | both
 
     def part(module: nn.Module, args: Any, output: Any) -> Any:

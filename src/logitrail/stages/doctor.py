@@ -32,9 +32,9 @@ from logitrail.types import SCHEMA_VERSION
 Level = Literal["ok", "warning", "error"]
 
 _QUESTION = ("?", "\uff1f", "\u061f", "\u037e")  # also the full-width, the Arabic and the Greek one
-_OTHER_FORM = 0.5
-"""Shares of questions that are so far apart are worth a word: on SmolLM2, orders that were refused 94.5% of the time before
-obedient data were refused 44% of the time behind them with questions held, and 55% with both forms (benchmarks/smollm2)."""
+_ASKED, _HELD = 0.5, 0.2
+"""Most are asked in a form that hardly any are held in: SmolLM2 refused 94.5% of orders before obedient data and 44% after
+them with questions held, 55% with both forms held (benchmarks/smollm2)."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _probes(context: Context) -> str | Finding:
     text = "{} harmful, {} harmless".format(*counts)
     if all(counts):
         held, asked = _questions(context)
-        if abs(held - asked) >= _OTHER_FORM:
+        if any(few < _HELD and many >= _ASKED for few, many in ((held, asked), (1 - held, 1 - asked))):
             return Finding(
                 "probe prompts",
                 "warning",

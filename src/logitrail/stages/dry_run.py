@@ -46,6 +46,7 @@ _TRAINING = {
     "load_best_model_at_end": False,
     "push_to_hub": False,
     "report_to": "none",
+    "str_probe_every": 1,  # so that the three steps hold the dearest one
 }
 # A turn each of a method that alternates, instead of hundreds of steps.
 _TURNS = {"lisa": {"task_steps": 1, "safety_steps": 1}}

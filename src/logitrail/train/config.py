@@ -59,14 +59,14 @@ class STRConfig(SFTConfig):
             weights under FSDP. Weights that are no fresh LoRA adapter are copied for it once, into the host's memory.
         str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones and
             harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
-            given; 0 leaves it out. It costs one more pass of the backbone, over `str_probe_batch` short prompts, every
-            `str_probe_every` steps.
+            given; 0 leaves it out. It costs `str_probe_batch` short rows more every `str_probe_every` steps, in the task
+            rows' pass of the backbone where padding them is cheap, else in one of their own.
         str_probe_tokens: how many tokens of those answers, which the reference gives before training starts. A refusal held
             at its first token alone leaves room behind it: a model that learns to begin compliance with the same word
             refuses nothing. With 1 nothing is generated.
         str_probe_batch: probe prompts a step that has some, over all its processes and as few of its micro-batches as hold
             eight each.
-        str_probe_every: of so many steps the last has probe prompts, and its loss on them counts so many times over.
+        str_probe_every: probe prompts come in every so many-th step, from the first on; their loss counts so many times.
         str_cache_dir: where the cache is kept; by default `reference-cache` in `output_dir`.
         str_cache_dtype: `float32`, `float16` or `bfloat16`.
     """
@@ -96,7 +96,7 @@ class STRConfig(SFTConfig):
     )
     str_probe_tokens: int = field(default=8, metadata={"help": "Tokens of the answers to probe prompts that are held."})
     str_probe_batch: int = field(default=8, metadata={"help": "Probe prompts a step that has some."})
-    str_probe_every: int = field(default=1, metadata={"help": "Of so many steps the last has probe prompts."})
+    str_probe_every: int = field(default=1, metadata={"help": "Probe prompts come in every so many-th step."})
     str_cache_dir: str | None = field(default=None, metadata={"help": "Folder of the reference cache."})
     str_cache_dtype: str = field(default="float32", metadata={"help": "float32, float16 or bfloat16."})
 
@@ -128,8 +128,9 @@ class STRConfig(SFTConfig):
         if probes is not None and not (math.isfinite(probes) and probes >= 0):
             raise RecipeError(f"str_probe_weight is {probes}; give a finite number of at least 0")
         for name in ("str_probe_tokens", "str_probe_every"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise RecipeError(f"{name} is {value!r}; it must be a whole number of at least 1")
         if self.str_probe_batch < 2 or self.str_probe_batch % 2:
             raise RecipeError(
                 f"str_probe_batch is {self.str_probe_batch}; half of it is harmful and half harmless, so give an even "

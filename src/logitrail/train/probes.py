@@ -98,8 +98,10 @@ def worth_joining(task: Tensor, probes: Tensor, parameters: int) -> bool:
         parameters: of the backbone.
     """
     width = max(task.shape[1], probes.shape[1])
-    padding = (task.shape[0] + probes.shape[0]) * width - task.numel() - probes.numel()
-    return padding * parameters <= _WORTH["cpu" if task.device.type == "cpu" else "other"]
+    tokens = task.numel() + probes.numel()
+    padding = (task.shape[0] + probes.shape[0]) * width - tokens
+    # The second bound is for memory: a row that just fitted must not become a pass of several times its size.
+    return padding <= tokens and padding * parameters <= _WORTH["cpu" if task.device.type == "cpu" else "other"]
 
 
 class Probes:

@@ -28,7 +28,7 @@ from logitrail.methods import Companion, Term, Training
 from logitrail.models.chat import Message
 from logitrail.models.fingerprints import chat_template_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from logitrail.models.head import SafetyHead
-from logitrail.models.hidden import backbone, capture_hidden, joined_rows
+from logitrail.models.hidden import backbone, capture_hidden, causal_lm, joined_rows
 from logitrail.reference import (
     AdapterOff,
     Cached,
@@ -227,6 +227,11 @@ class STRTrainer(SFTTrainer):
                     f"adapter {adapter!r} ({type(adapter_config).__name__}) puts virtual tokens before each row, so a "
                     "label and the hidden state that predicts it do not stand at the same place; use LoRA or another "
                     "adapter on weights"
+                )
+            if anchored and getattr(adapter_config, "alora_invocation_tokens", None):
+                raise RecipeError(
+                    f"adapter {adapter!r} is an activated LoRA: it acts behind its invocation tokens alone, and probe "
+                    "prompts have none, so nothing would be held there; use a plain LoRA, or set str_probe_weight to 0"
                 )
         self._head = SafetyHead(self.model, self._ids, sparse_gradient=True)
         self._head.verify(self.model)
@@ -508,8 +513,8 @@ class STRTrainer(SFTTrainer):
 
     @property
     def _is_probed(self) -> bool:
-        """Whether this step has probe prompts. Not the first of all, where the policy still is its reference."""
-        return bool((self.state.global_step + 1) % self.args.str_probe_every == 0)
+        """Whether this step has probe prompts: the first of so many, so that drift is not measured right behind them."""
+        return bool(self.state.global_step % self.args.str_probe_every == 0)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -553,7 +558,7 @@ class STRTrainer(SFTTrainer):
             loss = self._with_anchor(loss, parts, forward, stored)
         if probes is not None:
             parts["str_probe"] = self._probe_loss(probes, extra.take_if_any(), scaled=scaled)
-            # As many times over as it is left out, so that on average over steps it is what it is with every step.
+            # As many times over as it is left out: summed over the steps, what each step's own would be.
             loss = loss + self.str_probe_weight * self.args.str_probe_every * parts["str_probe"]
         self._require_finite(parts, forward, rows)
         self._add_to_log(scaled=scaled, **parts)
@@ -615,12 +620,16 @@ class STRTrainer(SFTTrainer):
     def _joinable_parameters(self) -> int:
         """How many parameters the backbone has, where more rows may go through its pass; else 0.
 
-        Not where weights or rows are cut over processes, shapes are compiled, experts are balanced over all that passes, or
-        somebody else's function runs the model.
+        Not where weights or rows are cut over processes, shapes are compiled, experts are balanced over all that passes,
+        noise depends on the rows' length, or somebody else's function runs the model.
         """
         whole = self.accelerator.distributed_type in _WHOLE_WEIGHTS and self.get_tp_size() == 1
-        others = self.args.torch_compile or self.aux_loss_enabled or self.compute_loss_func is not None
-        return sum(weight.numel() for weight in backbone(self.model).parameters()) if whole and not others else 0
+        routed = getattr(causal_lm(self.model).config.get_text_config(), "output_router_logits", False)
+        noise = self.args.neftune_noise_alpha is not None  # scaled by the length of the rows
+        others = self.args.torch_compile or self.compute_loss_func is not None
+        if not whole or routed or noise or others or self.aux_loss_enabled:
+            return 0
+        return sum(weight.numel() for weight in backbone(self.model).parameters())
 
     def _joins(self, inputs: dict[str, Any], probes: ProbeBatch) -> bool:
         """Whether the probe prompts go through the task rows' pass: where rows are plain rows, and padding is cheap."""
@@ -907,10 +916,17 @@ def _rows_at_fault(forward: _Forward, rows: Tensor | None) -> str:
 
 
 class _AfterStep(TrainerCallback):
-    """Lets the trainer act when the optimizer has stepped."""
+    """Lets the trainer act when the number of steps is known and when the optimizer has stepped."""
 
     def __init__(self, trainer: STRTrainer) -> None:
         self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._trainer._anchors_probes and args.str_probe_every > 1 and state.max_steps <= args.str_probe_every:
+            raise RecipeError(
+                f"str_probe_every is {args.str_probe_every} and the training has {state.max_steps} steps, so probe prompts "
+                "would come in its first step alone, where they hold nothing; use a smaller number"
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._trainer._after_step()
