@@ -37,6 +37,8 @@ def training_section(
         if probes:
             weight = "lambda" if args.str_probe_weight is None else f"{args.str_probe_weight:g}"
             held += f", at probe prompts without answers beside the task with weight `{weight}`"
+            if args.str_probe_every > 1:
+                held += f" in one of {args.str_probe_every} steps"
         held += "."
     facts = [
         f"{words} {logged[key]:.4g}"
