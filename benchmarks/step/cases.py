@@ -268,9 +268,15 @@ def plan(*, device: str = "cpu", quick: bool = False) -> Plan:
         time("cached_time_batch_4", "batch", "cache", "sft"),
         time("default_time", "default", "default", "sft"),
         time("default_over_kl_chunked", "default", "default", "kl-chunked", 1.0),
-        time("default_time_short", "short", "default", "sft"),
-        time("default_over_kl_chunked_short", "short", "default", "kl-chunked", 1.0),
-        time("default_over_constrained_short", "short", "default", "constrained", 1.0),
+        *(
+            (
+                time("default_time_short", "short", "default", "sft"),
+                time("default_over_kl_chunked_short", "short", "default", "kl-chunked", 1.0),
+                time("default_over_constrained_short", "short", "default", "constrained", 1.0),
+            )
+            if cuda
+            else ()
+        ),
         time("dpo_time", "dpo", "dpo", "sft"),
         time("default_over_constrained", "default", "default", "constrained", 1.0),
         *(time(f"{name.replace('-', '_')}_time_thin", "thin", name, "sft") for name in in_turn),
