@@ -336,6 +336,14 @@ CASES: dict[str, Case] = {
     "weights moved back by a word": recipe_case(("str_pull_back", "true or false"), training__str_pull_back="often"),
     "drift at no step": recipe_case(("str_drift_every", "at least 1"), training__str_drift_every=0),
     "probe weight below 0": recipe_case(("str_probe_weight", "at least 0"), training__str_probe_weight=-1.0),
+    "probe prompts in the first step alone": recipe_case(
+        ("str_probe_every is 1000", "use a smaller number"),
+        command="train",
+        methods=["str"],
+        probes="harmful.jsonl",
+        harmless_probes="harmless.jsonl",
+        training__str_probe_every=1000,
+    ),
     "probe prompts in no step": recipe_case(("str_probe_every", "at least 1"), training__str_probe_every=0),
     "odd probe batch": recipe_case(("str_probe_batch", "even"), training__str_probe_batch=3),
     "nothing to anchor to": recipe_case(

@@ -102,6 +102,7 @@ UNREACHED: dict[str, str] = {
     "train/trainer.py:STRTrainer.__init__:3": _PROCESSES,
     "train/trainer.py:STRTrainer.__init__:4": _GUARD + " (`method_config`)",
     "train/trainer.py:STRTrainer.__init__:6": _PYTHON + ": a recipe's adapter is a LoRA",
+    "train/trainer.py:STRTrainer.__init__:7": _PYTHON + ": a recipe's adapter has no invocation tokens",
     "train/trainer.py:STRTrainer._begin_companions:1": _PROCESSES,
     "train/trainer.py:STRTrainer._begin_companions:2": "fp16 needs a GPU",
     "train/trainer.py:STRTrainer._begin_pull_back:2": _PROCESSES
