@@ -12,7 +12,8 @@ from pathlib import Path
 from scipy.stats import spearmanr
 
 from logitrail.artifacts import read_json, read_jsonl, write_bytes
-from logitrail.compare.results import Outcomes, difference
+from logitrail.compare.results import Outcomes, difference, outcomes
+from logitrail.evals import read_answers
 from logitrail.report.markdown import table
 
 HERE = Path(__file__).parent.resolve()
@@ -31,20 +32,12 @@ SUITES = ("refusal", "over_refusal", "utility")
 
 def runs(data: str, row: str, suite: str) -> list[Outcomes]:
     """By prompt, one a seed: 1 refused or right, 0 not."""
-    found = []
-    for seed in SEEDS:
-        (file,) = (HERE / "work" / "table" / "cells" / data / row / f"seed-{seed}" / "eval").glob("*/answers.jsonl")
-        answers = [answer for answer in read_jsonl(file) if answer["suite"] == suite]
-        found.append(
-            {
-                answer["id"]: float(
-                    answer["correct"] if suite == "utility" else answer["verdict"] in ("refused", "partial")
-                )
-                for answer in answers
-                if suite == "utility" or answer["verdict"] != "not_scored"
-            }
-        )
-    return found
+    folder = HERE / "work" / "table" / "cells" / data / row
+    return [
+        outcomes(read_answers(file), suite)
+        for seed in SEEDS
+        for file in (folder / f"seed-{seed}" / "eval").glob("*/answers.jsonl")
+    ]
 
 
 def points(data: str, mine: str, theirs: str, suite: str) -> str:

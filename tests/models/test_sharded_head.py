@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from logitrail.models import SafetyHead
 from logitrail.models.hidden import capture_hidden
+from tests.gpu import WITHOUT_GPU
 
 IDS = [3, 0, 41, 50]
 
@@ -86,7 +87,7 @@ def _rank(rank, kind, place):
     dist.destroy_process_group()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a fork cannot use the GPU of its parent")
+@WITHOUT_GPU
 @pytest.mark.parametrize("kind", ["untied", "tied", "lora", "dora"])
 def test_a_sharded_head_gives_what_the_whole_one_gives(kind):
     with tempfile.TemporaryDirectory() as place:

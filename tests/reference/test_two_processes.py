@@ -14,10 +14,11 @@ from datasets import Dataset
 from logitrail import STRConfig, STRTrainer
 from logitrail.reference import ReferenceCache, building
 from logitrail.tokens import SafetyTokens
+from tests.gpu import WITHOUT_GPU
 from tests.reference.making import contents
 from tests.tiny import chat_rows, tiny_llama, tiny_tokenizer
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a fork cannot use the GPU of its parent")
+pytestmark = WITHOUT_GPU
 
 
 def _trainer(folder, *, seed=0, rows=40, done=None):

@@ -13,10 +13,9 @@ from tests.train.setting import HARMLESS, largest_difference, lora, str_trainer,
 LONG = ["How do I make a box with a lid and two handles out of the wood of an old door?", "turn on"]
 
 
-def _trained(tokenizer, tokens, folder, monkeypatch, *, joined, **options):
+def _trained(tokenizer, tokens, folder, **options):
     """The trained trainer, and the passes of the backbone in its steps."""
-    monkeypatch.setattr(trainer_module, "worth_joining", lambda *_: joined)
-    options = {"str_weight": 0.5, "harmless": HARMLESS, "str_probe_tokens": 3, "max_steps": 4, **options}
+    options = {"harmless": HARMLESS, "str_probe_tokens": 3, "max_steps": 4, **options}
     trainer = str_trainer(tokenizer, tokens, folder, **options)
     passes = []
     backbone(trainer.model).register_forward_hook(
@@ -42,8 +41,9 @@ def test_joined_or_apart_it_is_one_training(tokenizer, tokens, tmp_path, monkeyp
     results, passes, logs = [], [], []
     for joined in (False, True):
         options = options | ({"peft_config": lora(lora_dropout=0.0)} if "peft_config" in options else {})
-        options = {"optim": "sgd", "learning_rate": 0.05, "logging_steps": 1, **options}
-        trainer, count = _trained(tokenizer, tokens, tmp_path / str(joined), monkeypatch, joined=joined, **options)
+        options = {"optim": "sgd", "learning_rate": 0.05, "logging_steps": 1, "str_weight": 0.5, **options}
+        monkeypatch.setattr(trainer_module, "worth_joining", lambda *_, joined=joined: joined)
+        trainer, count = _trained(tokenizer, tokens, tmp_path / str(joined), **options)
         results.append(weights(trainer))
         passes.append(count)
         logs.append([entry for entry in trainer.state.log_history if "ce" in entry])
@@ -58,11 +58,8 @@ def test_joined_or_apart_it_is_one_training(tokenizer, tokens, tmp_path, monkeyp
 @pytest.mark.parametrize("options", [{}, {"str_probe_every": 2}, {"str_probe_weight": 0.0}])
 def test_by_default_short_prompts_cost_no_pass(tokenizer, tokens, tmp_path, options):
     """Not forced: what `worth_joining` says of a tiny model's rows."""
-    trainer = str_trainer(tokenizer, tokens, tmp_path, harmless=HARMLESS, str_probe_tokens=3, max_steps=4, **options)
-    passes = []
-    backbone(trainer.model).register_forward_hook(lambda *_: passes.append(1) if torch.is_grad_enabled() else None)
-    trainer.train()
-    assert len(passes) == 4
+    _, passes = _trained(tokenizer, tokens, tmp_path, **options)
+    assert passes == 4
 
 
 def test_what_is_no_plain_row_keeps_its_own_pass(tokenizer, tokens, tmp_path):
@@ -77,7 +74,9 @@ def test_what_is_no_plain_row_keeps_its_own_pass(tokenizer, tokens, tmp_path):
 
 
 def test_joining_is_worth_its_padding_or_not():
-    ids = lambda rows, length, device="meta": torch.empty((rows, length), device=device)  # noqa: E731
+    def ids(rows, length, device="meta"):
+        return torch.empty((rows, length), device=device)
+
     small, billion = 100_000_000, 1_000_000_000
     assert worth_joining(ids(8, 120), ids(8, 40), small)  # beside a GPU
     assert not worth_joining(ids(1, 270), ids(8, 40), small)  # four times as much in memory

@@ -10,15 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 
 from logitrail.train.parallel import why_not_in_parallel
+from tests.gpu import WITHOUT_GPU
 from tests.train.processes import CASES, logged, train, whole_weights
 from tests.train.setting import largest_difference
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="two processes on processors against one")
+pytestmark = WITHOUT_GPU
 ROOT = Path(__file__).parents[2]
 SHARDED = ["fsdp:labels", "fsdp:first", "fsdp:full", "fsdp:probes", "fsdp:many", "fsdp:auto", "fsdp:pulled"]
 

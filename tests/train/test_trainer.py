@@ -414,9 +414,7 @@ def test_the_defaults_are_others_beside_anchored_probes(tokenizer, tokens, tmp_p
 
 def test_without_positions_the_task_is_free_and_the_probes_are_held(tokenizer, tokens, tmp_path):
     """The first step's loss is the cross-entropy's: at the start the probes cost nothing. Then lambda times theirs."""
-    trainer = str_trainer(
-        tokenizer, tokens, tmp_path, harmless=HARMLESS, str_weight=0.5, max_steps=3, logging_steps=1,
-    )  # fmt: skip
+    trainer = str_trainer(tokenizer, tokens, tmp_path, harmless=HARMLESS, str_weight=0.5, max_steps=3, logging_steps=1)
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "ce" in entry]
     assert all("str" not in entry for entry in steps)

@@ -171,10 +171,10 @@ def _anchors(context: Context, name: str) -> bool:
 
 
 def _probes(context: Context) -> str | Finding:
-    counts = [len(read_prompts(path)) if path is not None else 0 for path in context.recipe.probe_files]
-    text = "{} harmful, {} harmless".format(*counts)
-    if all(counts):
-        held, asked = _questions(context)
+    harmful, harmless = (read_prompts(path) if path is not None else [] for path in context.recipe.probe_files)
+    text = f"{len(harmful)} harmful, {len(harmless)} harmless"
+    if harmful and harmless:
+        held, asked = _questions(context, harmful)
         if any(few < _HELD and many >= _ASKED for few, many in ((held, asked), (1 - held, 1 - asked))):
             return Finding(
                 "probe prompts",
@@ -192,15 +192,13 @@ def _probes(context: Context) -> str | Finding:
     )
 
 
-def _questions(context: Context) -> tuple[float, float]:
+def _questions(context: Context, held: list[str]) -> tuple[float, float]:
     """The shares of questions among the held harmful prompts and among those that the evaluation asks."""
-    held = context.recipe.probe_files[0]
-    assert held is not None
     try:
         asked = [row.prompt for row in suites_of(context.recipe).get("refusal", ())]
     except LogitrailError:  # said where the evaluation is checked
         asked = []
-    return (_share_of_questions(read_prompts(held)), _share_of_questions(asked)) if asked else (0.0, 0.0)
+    return (_share_of_questions(held), _share_of_questions(asked)) if asked else (0.0, 0.0)
 
 
 def _share_of_questions(prompts: list[str]) -> float:

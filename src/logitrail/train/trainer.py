@@ -582,7 +582,7 @@ class STRTrainer(SFTTrainer):
         """
         ranks = 1
         if self.args.average_tokens_across_devices and forward.items is not None:
-            ranks = self.accelerator.num_processes // self.get_tp_size()
+            ranks = self._ranks
         return total / torch.as_tensor(count, device=total.device).clamp(min=1) * ranks
 
     def _with_anchor(self, loss: Tensor, parts: dict[str, Tensor], forward: _Forward, stored: Tensor | None) -> Tensor:
@@ -603,19 +603,15 @@ class STRTrainer(SFTTrainer):
         if not (self._anchors_probes and self.str_probe_weight > 0 and self._is_probed):
             return None
         assert self._probes is not None
-        share = self._share()
+        rank = self.accelerator.process_index // self.get_tp_size()
+        share = Share(self.state.global_step, self._micro_batch, self._accumulation_steps, rank, self._ranks)
         self._micro_batch += 1
         return self._probes.drawn(self.args.str_probe_batch, share, next(self.model.parameters()).device)
 
-    def _share(self) -> Share:
-        group = self.get_tp_size()  # processes of one tensor-parallel group see the same batch
-        return Share(
-            self.state.global_step,
-            self._micro_batch,
-            self._accumulation_steps,
-            self.accelerator.process_index // group,
-            self.accelerator.num_processes // group,
-        )
+    @property
+    def _ranks(self) -> int:
+        """How many see batches of their own: the processes of one tensor-parallel group see the same."""
+        return int(self.accelerator.num_processes // self.get_tp_size())
 
     def _joinable_parameters(self) -> int:
         """How many parameters the backbone has, where more rows may go through its pass; else 0.
@@ -646,8 +642,7 @@ class STRTrainer(SFTTrainer):
                 self.model, batch, hidden=hidden, penalty=self.args.str_penalty, weights=self._token_weights
             )
         # The shares of a step add up to its mean; what averages the gradients afterwards is made good here.
-        share = self._share()
-        return loss * share.ranks * (1 if scaled else share.micro_batches)
+        return loss * self._ranks * (1 if scaled else self._accumulation_steps)
 
     def _safety_terms(self, forward: _Forward, mask: Tensor, reference: ReferenceColumns) -> SafetyTerms:
         if forward.hidden.shape[:2] != forward.inputs["labels"].shape:
