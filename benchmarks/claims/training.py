@@ -11,6 +11,7 @@ results/NAME-training.{json,md} say for each row and data set, over the seeds:
     utility       the standard deviation over the seeds
     drift         at the last logged step: the median and the largest; and how many trainings ended within DRIFT_BUDGET
     lambda        at the last logged step: the smallest and the largest
+    moved back    in how many logged intervals the weights were moved back to the budget: the fewest and the most
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def training(folder: Path) -> dict[str, Any] | None:
         "ce": final["ce"],
         "drift": final.get("drift"),
         "lambda": final["str_weight"],
+        "moved_back": sum(entry.get("pull_back", 1) < 1 for entry in log),
         "utility": cell["rates"].get("utility", {}).get("value"),
     }
 
@@ -83,6 +85,10 @@ def group(cells: list[dict[str, Any]]) -> dict[str, Any]:
             "smallest": min((cell["lambda"] for cell in ended), default=None),
             "largest": max((cell["lambda"] for cell in ended), default=None),
         },
+        "moved_back": {
+            "fewest": min((cell["moved_back"] for cell in ended), default=None),
+            "most": max((cell["moved_back"] for cell in ended), default=None),
+        },
     }
 
 
@@ -106,7 +112,7 @@ def main() -> None:
             found.setdefault(row.parent.name, {})[row.name] = group(cells)
     write_json(results / f"{name}-training.json", {"budget": DRIFT_BUDGET, "data": found})
     heads = ("data", "row", "trainings", "diverged", "spikes: gradient", "spikes: loss", "largest gradient norm",
-             "final CE (sd)", "utility sd", "drift: median, largest", "within budget", "lambda")  # fmt: skip
+             "final CE (sd)", "utility sd", "drift: median, largest", "within budget", "lambda", "moved back")  # fmt: skip
     lines = [
         (
             data, row, str(of["trainings"]), str(of["diverged"]),
@@ -115,6 +121,7 @@ def main() -> None:
             f"{_number(of['drift']['median'])}, {_number(of['drift']['largest'])}",
             f"{of['drift']['within_budget']} of {of['trainings']}",
             f"{_number(of['lambda']['smallest'])} to {_number(of['lambda']['largest'])}",
+            f"{_number(of['moved_back']['fewest'])} to {_number(of['moved_back']['most'])}",
         )
         for data, rows in found.items()
         for row, of in rows.items()
