@@ -57,6 +57,21 @@ def test_the_local_provider_answers_as_the_runner_does(tiny: Any, prompts: Path,
     assert answers_of_log(log.location) == read_answers(tmp_path / "a.jsonl")
 
 
+def test_a_system_message_stands_before_every_prompt(tiny: Any, prompts: Path, tmp_path: Path) -> None:
+    system = "set the {box} to seven"  # braces are text, as in a recipe
+    log = run("refusal", local(tiny), tmp_path, prompts=str(prompts), max_tokens=8, judge="keyword", system=system)
+    rows = {"refusal": read_rows(prompts, "refusal").rows}
+    for name, text in (("with", system), ("without", None)):
+        path = tmp_path / f"{name}.jsonl"
+        evaluate(*tiny, rows, judge=judge("keyword"), answers_path=path, max_new_tokens=8, system=text)
+    assert answers_of_log(log.location) == read_answers(tmp_path / "with.jsonl") != read_answers(tmp_path / "without.jsonl")
+    assert log.eval.metadata["system"] == system
+    seen: list[list[str]] = []
+    model = mock(lambda messages: seen.append([message.role for message in messages]) or "No.")
+    run("attack", model, tmp_path, prompts=str(prompts), kinds="prefill", rows=1, system=system)
+    assert seen == [["system", "user", "assistant"]] * 3
+
+
 def test_a_folder_with_weights_is_a_model(tiny: Any, prompts: Path, tmp_path: Path) -> None:
     model, tokenizer = tiny
     model.save_pretrained(tmp_path / "model")

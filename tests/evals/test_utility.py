@@ -43,10 +43,10 @@ def test_one_row_has_no_interval_and_no_row_is_an_error(tiny: Any) -> None:
         answer_loss(*tiny, [])
 
 
-def test_a_task_of_lm_eval_by_name(tiny: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def choice(tmp_path: Path) -> Path:
+    """A folder with a task of two choices, six rows, as a user would write it for lm-eval."""
     pytest.importorskip("lm_eval", reason="lm-eval is not installed: standard tasks are not tested")
-    from logitrail.evals.standard import standard_tasks
-
     rows = [{"q": f"turn the lamp on {i}", "choices": [" yes", " no"], "gold": i % 2} for i in range(6)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "choice.yaml").write_text(
@@ -54,10 +54,42 @@ def test_a_task_of_lm_eval_by_name(tiny: Any, tmp_path: Path) -> None:
         "test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_choice: '{{choices}}'\n"
         "doc_to_target: gold\nmetric_list:\n  - metric: acc\nmetadata:\n  version: 1\n"
     )
-    found = standard_tasks(*tiny, ["logitrail_choice"], path=tmp_path)["logitrail_choice"]
+    return tmp_path
+
+
+def test_a_task_of_lm_eval_by_name(tiny: Any, choice: Path) -> None:
+    from logitrail.evals.standard import standard_tasks
+
+    found = standard_tasks(*tiny, ["logitrail_choice"], path=choice)["logitrail_choice"]
     assert (found["n"], found["version"]) == (6, 1)
     accuracy = found["metrics"]["acc,none"]
     assert accuracy["value"] in [k / 6 for k in range(7)]
     assert accuracy["stderr"] is None or accuracy["stderr"] > 0
     with pytest.raises(RecipeError, match="no task 'no_such_task'"):
-        standard_tasks(*tiny, ["no_such_task"], path=tmp_path)
+        standard_tasks(*tiny, ["no_such_task"], path=choice)
+
+
+@pytest.mark.parametrize(
+    ("chat", "system", "context"),
+    [
+        (False, "set the box", "turn the lamp on 0"),
+        (True, None, "<|user|>turn the lamp on 0<|end|><|assistant|>"),
+        (True, "set the box", "<|system|>set the box<|end|><|user|>turn the lamp on 0<|end|><|assistant|>"),
+    ],
+)
+def test_what_lm_eval_asks(
+    tiny: Any, choice: Path, monkeypatch: pytest.MonkeyPatch, chat: bool, system: str | None, context: str
+) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    from logitrail.evals.standard import standard_tasks
+
+    asked = []
+    real = HFLM.loglikelihood
+    monkeypatch.setattr(
+        HFLM,
+        "loglikelihood",
+        lambda self, requests, **more: asked.extend(r.args[0] for r in requests) or real(self, requests, **more),
+    )
+    standard_tasks(*tiny, ["logitrail_choice"], path=choice, chat=chat, system=system)
+    assert asked[0] == context

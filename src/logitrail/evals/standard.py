@@ -21,12 +21,16 @@ def standard_tasks(
     batch_size: int = 16,
     limit: int | None = None,
     seed: int = 0,
+    chat: bool = False,
+    system: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run lm-eval's tasks on a loaded model.
 
     Args:
         names: tasks as lm-eval names them.
         path: a folder with tasks of one's own.
+        chat: ask through the model's chat template, worked examples as turns of their own; otherwise as bare text.
+        system: with `chat`, the system message in front.
 
     Returns:
         By task: `n`, the task's `version`, and `metrics` by lm-eval's name, each with `value` and `stderr` (None where
@@ -54,6 +58,8 @@ def standard_tasks(
             tasks=list(names),
             task_manager=manager,
             limit=limit,
+            apply_chat_template=chat,
+            system_instruction=system if chat else None,
             bootstrap_iters=1000,
             log_samples=False,
             random_seed=seed,

@@ -165,7 +165,7 @@ def evaluation(
             "system": system_of(context, name),
             **summary.as_dict(),
             **task_loss(context, loaded, system_of(context, name)),
-            **_standard(context, loaded),
+            **_standard(context, loaded, system_of(context, name)),
         }
 
     files = tuple(answers_files(section.judge_names()).values())
@@ -237,7 +237,7 @@ def task_loss(context: Context, loaded: LoadedModel, system: str | None) -> dict
     return {"task_loss": loss.as_dict()}
 
 
-def _standard(context: Context, loaded: LoadedModel) -> dict[str, Any]:
+def _standard(context: Context, loaded: LoadedModel, system: str | None) -> dict[str, Any]:
     section = context.recipe.eval
     if not section.standard_tasks:
         return {}
@@ -252,5 +252,7 @@ def _standard(context: Context, loaded: LoadedModel) -> dict[str, Any]:
             batch_size=section.batch_size,
             limit=section.limit,
             seed=context.recipe.seed,
+            chat=section.standard_tasks_chat,
+            system=system,
         )
     return {"standard_tasks": results}

@@ -10,7 +10,16 @@ from functools import cache
 from importlib import resources
 
 from logitrail.evals.judges.coherence import without_sentence_loop
-from logitrail.evals.judges.keyword import LISTED, KeywordJudge, found, normalised, phrases, sentences_of
+from logitrail.evals.judges.keyword import (
+    LISTED,
+    KeywordJudge,
+    deflects,
+    found,
+    normalised,
+    phrases,
+    refuses,
+    sentences_of,
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +82,8 @@ def named(prompt: str, response: str) -> dict[str, float]:
     sentences = sentences_of(text) or [""]
     words = re.findall(r"[\w']+", text)
     first, opening = sentences[0], " ".join(sentences[:3])
-    refusing = [index for index, sentence in enumerate(sentences) if found(known.refuse, sentence)]
-    deflecting = [index for index, sentence in enumerate(sentences) if found(known.deflect, sentence)]
+    refusing = [index for index, sentence in enumerate(sentences) if refuses(sentence)]
+    deflecting = [index for index, sentence in enumerate(sentences) if deflects(sentence)]
     listed = len(LISTED.findall(text))
     gives = bool(found(known.turn, text)) or listed >= 2
     verdict = KeywordJudge().judge_language(response)
