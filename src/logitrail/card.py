@@ -1,7 +1,8 @@
 """A section of our own in a model's README.md, the model card: put in, replaced and found again; the rest stays as it is.
 
 PEFT and TRL write that file too. Only what stands between our two marks is ours, and of the metadata the `model-index`
-results that carry our name.
+results that carry our name. One thing of theirs goes: a folder of this machine as `base_model`, which the Hub refuses and
+which tells everyone where it lies; PEFT loads the adapter by its `adapter_config.json`.
 """
 
 from __future__ import annotations
@@ -84,13 +85,34 @@ def put_section(
     text = _SECTION.sub("\n", card.text).rstrip("\n")
     card.text = f"{text}\n\n{BEGIN}\n{section.strip()}\n{END}\n"
     data: Any = card.data
-    data.tags = list(dict.fromkeys([*(data.tags or []), TAG, *tags]))
+    here = [name for name in _as_list(data.base_model) if not _on_the_hub(name)]
+    data.base_model = [name for name in _as_list(data.base_model) if name not in here] or None
+    if data.base_model is not None and len(data.base_model) == 1:
+        (data.base_model,) = data.base_model
+    kept = [tag for tag in data.tags or [] if not any(tag.endswith(f":{name}") for name in here)]
+    data.tags = list(dict.fromkeys([*kept, TAG, *tags]))
     others = [result for result in data.eval_results or [] if not _is_ours(result)]
     data.eval_results = [*others, *(_as_result(one) for one in results)] or None
     if data.eval_results:
         data.model_name = data.model_name or name or folder.name
     write_bytes(path, str(card).encode())
     return path
+
+
+def _as_list(value: Any) -> list[str]:
+    return [] if value is None else [str(one) for one in value] if isinstance(value, list) else [str(value)]
+
+
+def _on_the_hub(name: str) -> bool:
+    """Whether `name` can be a model's there: it has the form, and is no folder here."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not Path(name).exists()
 
 
 def _unreadable(path: Path, error: Exception) -> ArtifactError:

@@ -67,6 +67,29 @@ def test_in_a_real_bash(program):
     assert judges.split() == ["validate"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("judge validate --judge k", {"keyword"}),
+        ("drift model --anchor c", {"centered", "common"}),
+        ("drift model --dtype f", {"float32", "float16"}),
+        ("suites fetch or", {"or-bench"}),
+        ("suites fetch xstest --suite ", {"refusal", "over_refusal"}),
+        ("report recipe.yaml --format ", {"html", "md", "json"}),
+    ],
+)
+def test_values_of_options(program, typed, values):
+    asked = environment(
+        program,
+        _LOGITRAIL_COMPLETE="complete_bash",
+        COMP_WORDS=f"logitrail {typed}",
+        COMP_CWORD=str(len(typed.split(" "))),
+    )
+    answer = run(["logitrail"], env=asked)
+    assert answer.returncode == 0, answer.stderr
+    assert set(answer.stdout.split()) == values
+
+
 def test_as_zsh_asks(program):
     """The script is zsh's, and the answer to its question is what its `_arguments` reads."""
     script = run(["logitrail"], env=environment(program, _LOGITRAIL_COMPLETE="source_zsh"))

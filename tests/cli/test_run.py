@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,27 @@ from safetensors.torch import load_file
 
 from logitrail.artifacts import read_jsonl
 from tests.cli.conftest import summary, write_jsonl
+
+
+def test_the_recorded_command_makes_it_again_elsewhere(project, logitrail, monkeypatch):
+    recipe = project.write(methods=["str"], out="a folder")  # a blank in a name is quoted
+    assert logitrail("run", recipe).code == 0
+    first = project.folder / "a folder"
+    (command,) = json.loads((first / "summary.json").read_text())["commands"]
+    program, *arguments = shlex.split(command)
+    assert program == "logitrail"
+    again = logitrail(*arguments)
+    assert again.code == 0, again.err
+    assert "training str" in again.err
+    second = project.folder / "a folder-again"
+    for name in ("train/str/model/adapter_model.safetensors", "train/str/log.jsonl", "eval/str/answers.jsonl"):
+        assert (second / name).read_bytes() == (first / name).read_bytes()
+    assert not (first / "train/str/checkpoints").exists()
+    # where it is run does not move the folder: it is relative to the command, not to the recipe
+    monkeypatch.chdir(project.folder.parent)
+    third = logitrail("run", recipe, "--out", "third")
+    assert third.code == 0, third.err
+    assert (project.folder.parent / "third/summary.json").exists()
 
 
 def test_run_then_skip_then_change(project, logitrail):

@@ -64,7 +64,11 @@ def test_a_system_message_stands_before_every_prompt(tiny: Any, prompts: Path, t
     for name, text in (("with", system), ("without", None)):
         path = tmp_path / f"{name}.jsonl"
         evaluate(*tiny, rows, judge=judge("keyword"), answers_path=path, max_new_tokens=8, system=text)
-    assert answers_of_log(log.location) == read_answers(tmp_path / "with.jsonl") != read_answers(tmp_path / "without.jsonl")
+    assert (
+        answers_of_log(log.location)
+        == read_answers(tmp_path / "with.jsonl")
+        != read_answers(tmp_path / "without.jsonl")
+    )
     assert log.eval.metadata["system"] == system
     seen: list[list[str]] = []
     model = mock(lambda messages: seen.append([message.role for message in messages]) or "No.")

@@ -141,6 +141,29 @@ def test_what_others_wrote_stays_and_twice_is_once(run: Any, tmp_path: Path) -> 
     assert OTHERS.split("---\n")[2].strip() in body
 
 
+def test_a_base_model_of_this_machine_is_not_published(run: Any, tmp_path: Path) -> None:
+    """PEFT writes where the base lay. The Hub takes names of its own only, and the path is nobody's business."""
+    here = tmp_path / "org" / "base"
+    here.mkdir(parents=True)
+    path = tmp_path / "README.md"
+    path.write_text(f"---\nbase_model: {here}\ntags:\n- base_model:adapter:{here}\n- lora\n---\n\n# M\n")
+    write_evidence(run, "str", tmp_path)
+    assert str(here) not in path.read_text()
+    data = ModelCard.load(path).data
+    assert (data.base_model, data.tags) == (None, ["lora", "logitrail", "safety"])
+    path.write_text(f"---\nbase_model: [some/one, {here}]\n---\n")
+    write_evidence(run, "str", tmp_path)
+    assert ModelCard.load(path).data.base_model == "some/one"
+
+
+def test_a_relative_folder_has_the_form_of_a_name(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "org" / "base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("---\nbase_model: org/base\n---\n")
+    write_evidence(run, "str", tmp_path)
+    assert ModelCard.load(tmp_path / "README.md").data.base_model is None
+
+
 def test_nothing_of_a_prompt_or_an_answer_is_in_it(run: Any, tmp_path: Path) -> None:
     text = write_evidence(run, "str", tmp_path).read_text()
     for name in ("base", "sft", "str"):

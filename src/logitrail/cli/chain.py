@@ -7,17 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from logitrail.cli.options import Json
+from logitrail.cli.options import Json, OutFolder
 
 
 def chain(
     plan: Annotated[Path, typer.Argument(metavar="CHAIN", help="The chain, a YAML file (docs/chain.md has one).")],
+    out: OutFolder = None,
     json: Json = False,
 ) -> None:
     """Learn several tasks one after another; measure safety and every task after each. Run again to go on after a stop."""
     from logitrail.config.chain import load_chain
 
-    content = load_chain(plan)
+    content = load_chain(plan, out=out)
     from logitrail.cli.quiet import quiet_libraries
 
     quiet_libraries()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from logitrail.cli.options import Json
+from logitrail.cli.options import Json, anchors, dtypes
 
 
 def drift(
@@ -19,11 +19,13 @@ def drift(
     tokens: Annotated[
         Path | None, typer.Option(help="A safety_tokens.json; default: the built-in templates' tokens.")
     ] = None,
-    anchor: Annotated[str, typer.Option(help="logprob, logit, centered, margin or common.")] = "logprob",
+    anchor: Annotated[
+        str, typer.Option(help="logprob, logit, centered, margin or common.", autocompletion=anchors)
+    ] = "logprob",
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N prompts.")] = None,
     system: Annotated[str | None, typer.Option(help="A system message before every prompt.")] = None,
     rows: Annotated[int, typer.Option(min=0, help="Show the N prompts that moved most.")] = 5,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.", autocompletion=dtypes)] = "auto",
     trust_remote_code: Annotated[
         list[str] | None,
         typer.Option(

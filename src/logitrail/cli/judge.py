@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from logitrail.cli.options import Json
+from logitrail.cli.options import Json, judges
 
 app = typer.Typer(
     name="judge",
@@ -36,7 +36,9 @@ def validate(
     labels: Annotated[
         Path, typer.Option(help="JSONL with prompt, response and label (a verdict's name, or XSTest's).")
     ],
-    judge: Annotated[str, typer.Option(help="A judge's name, see `logitrail judge list`.")] = "classifier",
+    judge: Annotated[
+        str, typer.Option(help="A judge's name, see `logitrail judge list`.", autocompletion=judges)
+    ] = "classifier",
     json: Json = False,
 ) -> None:
     """Agreement with people's labels: accuracy, sensitivity, specificity and Cohen's kappa, with 95% intervals.

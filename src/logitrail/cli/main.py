@@ -17,7 +17,7 @@ from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded, say_error
 from logitrail.cli.init import init, schema
 from logitrail.cli.judge import app as judge_app
-from logitrail.cli.options import Json
+from logitrail.cli.options import Json, OutFolder
 from logitrail.cli.seal import seal
 from logitrail.cli.suites import app as suites_app
 
@@ -54,11 +54,11 @@ def _root(
     pass
 
 
-def _context(recipe: Path) -> Context:
+def _context(recipe: Path, out: Path | None = None) -> Context:
     # The recipe is read before anything heavy loads: a typing error answers at once.
     from logitrail.config import load_recipe
 
-    content = load_recipe(recipe)
+    content = load_recipe(recipe, out=out)
     from logitrail.cli.quiet import quiet_libraries
 
     quiet_libraries()
@@ -134,9 +134,9 @@ def doctor(
 
 
 @app.command()
-def run(recipe: RecipePath, json: Json = False) -> None:
+def run(recipe: RecipePath, out: OutFolder = None, json: Json = False) -> None:
     """All stages in order: tokens, cache, train, eval, gate, report. Done stages are skipped, a cut one resumes."""
-    _run(_context(recipe), json)
+    _run(_context(recipe, out), json)
 
 
 def _run(context: Context, json: bool) -> None:
@@ -325,7 +325,12 @@ def gate(
 def report(
     recipe: RecipePath,
     form: Annotated[
-        str, typer.Option("--format", help="html, a file; or md or json, on standard output. Only html shows answers.")
+        str,
+        typer.Option(
+            "--format",
+            help="html, a file; or md or json, on standard output. Only html shows answers.",
+            autocompletion=lambda: ["html", "md", "json"],
+        ),
     ] = "html",
     out: Annotated[
         Path | None, typer.Option("--out", help="The file to write. Default for html: report/report.html in the run.")

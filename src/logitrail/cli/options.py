@@ -2,8 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, get_args
 
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of tables.")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder to write, in place of the one that it names.")]
+
+
+def judges() -> list[str]:
+    """For completion: the judges' names, with what may be told without a model's name."""
+    from logitrail.evals.judges import JUDGES
+
+    return [f"{name}:" if kind.argument else name for name, kind in JUDGES.items()]
+
+
+def anchors() -> list[str]:
+    """For completion."""
+    from logitrail.types import Anchor
+
+    return list(get_args(Anchor))
+
+
+def dtypes() -> list[str]:
+    """For completion."""
+    return ["auto", "float32", "bfloat16", "float16"]
+
+
+def published_sets() -> list[str]:
+    """For completion."""
+    from logitrail.evals.published import PUBLISHED
+
+    return list(PUBLISHED)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from logitrail.cli.options import Json
+from logitrail.cli.options import Json, published_sets
 
 app = typer.Typer(
     name="suites",
@@ -37,11 +37,19 @@ def list_(json: Json = False) -> None:
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="A set's name, see `logitrail suites list`.")],
+    name: Annotated[
+        str, typer.Argument(help="A set's name, see `logitrail suites list`.", autocompletion=published_sets)
+    ],
     out: Annotated[Path, typer.Option(help="JSONL to write; a recipe's eval.harmful or eval.harmless takes it.")],
     file: Annotated[Path | None, typer.Option(help="A local copy in its authors' form (CSV, JSON, JSONL).")] = None,
     revision: Annotated[str | None, typer.Option(help="The Hub's commit; by default today's, which is shown.")] = None,
-    suite: Annotated[str | None, typer.Option(help="Only its rows of this suite: refusal or over_refusal.")] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="Only its rows of this suite: refusal or over_refusal.",
+            autocompletion=lambda: ["refusal", "over_refusal"],
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: Json = False,
 ) -> None:

@@ -82,13 +82,17 @@ class Chain(Section):
         return self
 
 
-def load_chain(path: Path) -> Chain:
+def load_chain(path: Path, *, out: Path | None = None) -> Chain:
     """Read a chain.
+
+    Args:
+        out: the chain's folder in place of its own; relative to where the command is given.
 
     Raises:
         RecipeError: it is missing, not YAML, or says something it may not; the message names the key and what to do.
     """
-    return parse_chain(read_yaml(path, "chain", "docs/chain.md shows one"), folder=path.parent, source=str(path))
+    chain = parse_chain(read_yaml(path, "chain", "docs/chain.md shows one"), folder=path.parent, source=str(path))
+    return chain if out is None else chain.model_copy(update={"out": out.absolute()})
 
 
 def parse_chain(content: Any, *, folder: Path, source: str = "the chain") -> Chain:

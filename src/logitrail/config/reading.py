@@ -60,14 +60,18 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path, *, out: Path | None = None) -> Recipe:
     """Read a recipe.
+
+    Args:
+        out: the run's folder in place of the recipe's own; relative to where the command is given.
 
     Raises:
         RecipeError: it is missing, not YAML, or says something it may not; the message names the key and what to do.
     """
     content = read_yaml(path, "recipe", f"write one with `logitrail init --out {path}`")
-    return parse_recipe(content, folder=path.parent, source=str(path))
+    recipe = parse_recipe(content, folder=path.parent, source=str(path))
+    return recipe if out is None else recipe.model_copy(update={"out": out.absolute()})
 
 
 def read_yaml(path: Path, what: str, advice: str) -> Any:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any, cast
 
 from logitrail.artifacts import write_yaml
@@ -124,7 +125,9 @@ def chain(run: ChainRun) -> dict[str, Any]:
             "forgetting": _forgetting(run, rows),
             "seconds": round(sum(row["seconds"] for row in rows) + found["seconds"], 3),
             "wall_s": round(time.perf_counter() - start, 3),
-            "commands": [f"logitrail chain {plan.out / 'chain.yaml'}"],
+            "commands": [
+                f"logitrail chain {quote(str(plan.out / 'chain.yaml'))} --out {quote(str(plan.out) + '-again')}"
+            ],
         }
         summary = write_sealed(plan.out / SUMMARY, summary)
         from logitrail.report.trajectory import write_trajectory

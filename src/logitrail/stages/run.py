@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from logitrail.artifacts import write_yaml
@@ -121,7 +122,7 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
             },
         },
         **({EDITED: edited} if (edited := _edited(found)) else {}),
-        "commands": [f"logitrail run {out / 'recipe.yaml'}"],
+        "commands": [f"logitrail run {quote(str(out / 'recipe.yaml'))} --out {quote(str(out) + '-again')}"],
     }
     return write_sealed(out / SUMMARY, summary)
 
