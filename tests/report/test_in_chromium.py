@@ -246,6 +246,16 @@ def test_no_sideways_scrolling(browser: Any, which: str, width: int, request: py
     assert browser.execute_script("return document.documentElement.scrollWidth") == width
 
 
+def test_the_differences_are_whole_on_a_telephone(browser: Any, report: Path) -> None:
+    """Interval and margin are the evidence: nobody should have to find out that the table goes on."""
+    show(browser, report, width=400)
+    hidden = browser.execute_script(
+        "return Array.from(document.querySelectorAll('.scroll:has(.tight)')).map(e => e.scrollWidth - e.clientWidth)"
+    )
+    assert len(hidden) >= 2
+    assert max(hidden) <= 0
+
+
 def test_hostile_answers_do_nothing(browser: Any, hostile: Path) -> None:
     show(browser, hostile)
     time.sleep(0.3)
