@@ -153,7 +153,7 @@ def test_where_it_cannot_be_done(tokenizer, tokens, tmp_path, monkeypatch):
     assert "weights of its own" in why_not_pulled_back(under["deepspeed"], adapter)
     assert "copy of the start" in why_not_pulled_back(under["fsdp"], whole)
     assert why_not_pulled_back(under["fsdp"], adapter) is None
-    monkeypatch.setattr("logitrail.train.trainer.why_not_pulled_back", lambda *_: "a reason; do something")
+    monkeypatch.setattr("logitrail.train.budget.why_not_pulled_back", lambda *_: "a reason; do something")
     assert str_trainer(tokenizer, tokens, tmp_path / "silent", **AUTO).held["pull_back"] is False
     with pytest.raises(RecipeError, match="a reason; do something, or leave it out"):
         str_trainer(tokenizer, tokens, tmp_path / "asked", **AUTO, str_pull_back=True)

@@ -6,7 +6,6 @@ forward pass made: no second forward of the policy, no full logits.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from trl import SFTTrainer
 
 from logitrail.artifacts import sha256_of_json, storage_errors, sync_tree
 from logitrail.card import put_section
-from logitrail.errors import AnchorReferenceError, DataError, ModelError, NumericalError, RecipeError
+from logitrail.errors import AnchorReferenceError, DataError, ModelError, RecipeError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_mask, position_penalty
 from logitrail.methods import Companion, Term, Training
 from logitrail.models.chat import Message
@@ -38,26 +37,17 @@ from logitrail.reference import (
     ReferenceColumns,
     ReferenceProvider,
     Several,
-    adapter_layers,
-    adapters_off,
-    build_cache,
-    mean_columns,
-    measure,
     why_not_adapter_off,
 )
-from logitrail.reference.cache import MANIFEST
+from logitrail.train.budget import Budget, Gauge
 from logitrail.train.cached_rows import (
     REFERENCE_KEY,
     ROW_COLUMN,
     ROWS_KEY,
     CachedCollator,
-    agreed,
     is_padding_free,
     labelled_positions,
     numbered,
-    position_counts,
-    row_lengths,
-    rows_columns,
     rows_hash,
 )
 from logitrail.train.card import training_section
@@ -65,35 +55,27 @@ from logitrail.train.checkpoints import read_state, remove_older, write_state
 from logitrail.train.config import (
     ANCHOR_ALONE,
     ANCHOR_WITH_PROBES,
-    DRIFT_BUDGET,
     FREE,
     NOTHING_HELD,
     POSITIONS_ALONE,
     POSITIONS_WITH_PROBES,
     STRConfig,
 )
-from logitrail.train.control import START, DualAscent
-from logitrail.train.parallel import gathered_root, why_not_in_parallel
+from logitrail.train.control import START
+from logitrail.train.numbers import require_finite_losses, require_finite_norm, require_finite_weights
+from logitrail.train.parallel import why_not_in_parallel
 from logitrail.train.probes import ProbeBatch, Probes, Share, watched, worth_joining
-from logitrail.train.pull_back import PullBack, allowed, slow_down, why_not_pulled_back
+from logitrail.train.row_cache import open_cache
 from logitrail.train.terms import Terms
 
 if TYPE_CHECKING:
     from logitrail.tokens import SafetyTokens
 
 _COMPANIONS_FILE = "companions.safetensors"
-_TO_THE_BUDGET = 16
-"""Moves at the end at the most. Drift is not monotone on the line, so it may be above its budget behind them."""
-
 _PLAIN_ROWS = {"input_ids", "attention_mask", "labels"}
 """What a batch of padded rows has; a packed one or one with images has more."""
 
 _WHOLE_WEIGHTS = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
-
-_TRY = (
-    "lower the learning rate, clip gradients (max_grad_norm), or train in bfloat16 or float32; the last checkpoint is"
-    " untouched"
-)
 
 
 def require_mean_reference(args: STRConfig) -> None:
@@ -240,15 +222,8 @@ class STRTrainer(SFTTrainer):
                 "no row of the training data has a token to learn: every label is masked; check that the responses are "
                 "not empty and that max_length leaves room for them"
             )
-        self._controller: DualAscent | None = None
-        self._fixed_weight = 0.0
-        if args.str_weight != "auto":
-            self._fixed_weight = float(args.str_weight)
-        elif probe_prompts:
-            self._controller = DualAscent(DRIFT_BUDGET if args.str_drift_budget is None else args.str_drift_budget)
-        elif args.str_drift_budget is None:
-            self._fixed_weight = START
-        else:
+        self._fixed_weight = START if args.str_weight == "auto" else float(args.str_weight)
+        if args.str_weight == "auto" and args.str_drift_budget is not None and not probe_prompts:
             raise RecipeError(
                 "str_drift_budget allows a drift on probe prompts, and none were given; pass probe_prompts, or leave the "
                 "budget out"
@@ -288,9 +263,15 @@ class STRTrainer(SFTTrainer):
                 )
         self._anchors_probes = anchored
         self._joinable = self._joinable_parameters() if anchored else 0
-        self._pull_back = self._begin_pull_back()
-        self._pulled = 1.0
-        self._measured_drift: tuple[int, float] | None = None
+        self._gauge = None if self._probes is None else Gauge(self.model, self._probes, self.accelerator)
+        self._budget: Budget | None = None
+        if self._gauge is not None and args.str_weight == "auto":
+            self._budget = Budget(args, self._gauge, self.accelerator, self.model)
+        elif args.str_pull_back:
+            raise RecipeError(
+                "str_pull_back keeps the drift on probe prompts within the budget of str_weight='auto', and there is none "
+                "here; pass probe_prompts with str_weight='auto', or leave it out"
+            )
         self._references = []  # measured: what a provider still needs, it holds itself
         self._micro_batch = 0
         self.add_callback(_AfterStep(self))
@@ -318,13 +299,12 @@ class STRTrainer(SFTTrainer):
         probes = self._probes if self._anchors_probes else None
         if not rows and probes is None:
             return None
-        controller = self._controller
         return {
             "anchor": self.anchor,
             "penalty": self.args.str_penalty,
-            "lambda": "auto" if controller is not None else self._fixed_weight,
-            "drift_budget": None if controller is None else controller.budget,
-            "pull_back": self._pull_back is not None,
+            "lambda": self._fixed_weight if self._budget is None else "auto",
+            "drift_budget": None if self._budget is None else self._budget.controller.budget,
+            "pull_back": self._budget is not None and self._budget.moves_back,
             "tokens": len(self.safety_tokens),
             "rows": self.positions if rows else FREE,
             "reference": self.reference_name if rows else None,
@@ -365,20 +345,6 @@ class STRTrainer(SFTTrainer):
                     self.args.seed,
                 )
             )
-
-    def _begin_pull_back(self) -> PullBack | None:
-        wanted = self.args.str_pull_back
-        if wanted and self._controller is None:
-            raise RecipeError(
-                "str_pull_back keeps the drift on probe prompts within the budget of str_weight='auto', and there is none "
-                "here; pass probe_prompts with str_weight='auto', or leave it out"
-            )
-        if self._controller is None or wanted is False:
-            return None
-        why_not = why_not_pulled_back(self.accelerator, self.model)
-        if wanted and why_not is not None:
-            raise RecipeError(f"str_pull_back cannot work: {why_not}, or leave it out")
-        return PullBack(self.model) if why_not is None else None
 
     def _held(self, reference: nn.Module | None) -> tuple[Any, SafetyHead]:
         if reference is None:
@@ -444,51 +410,17 @@ class STRTrainer(SFTTrainer):
         )
 
     def _use_cache(self) -> None:
-        folder = self.cache_folder
-        # Loading may leave the weights to the main process (FSDP), so it says what the reference is and if it is there.
-        identity, missing, together = agreed(self._cache_identity(), not (folder / MANIFEST).exists(), folder)
-        if missing:
-            if any(hasattr(parameter, "ds_status") for parameter in self.model.parameters()):
-                raise AnchorReferenceError(
-                    "DeepSpeed ZeRO-3 splits the weights before training starts, so the reference cache cannot be built "
-                    "here; build it first in one process without DeepSpeed, with the same `str_cache_dir`"
-                )
-
-            # A fresh adapter adds nothing yet; switched off, it costs nothing either (a sixth of a pass on a CPU).
-            held = [
-                (model, head, adapter_layers(model) if why_not_adapter_off(model) is None else [])
-                for model, head in self._references
-            ]
-
-            def now(inputs: dict[str, Any], mask: Tensor) -> ReferenceColumns:
-                device = next(self.model.parameters()).device
-                moved = {key: value.to(device) if torch.is_tensor(value) else value for key, value in inputs.items()}
-                parts = []
-                for model, head, layers in held:
-                    with self.accelerator.autocast(), adapters_off(layers):
-                        parts.append(
-                            measure(model, head, moved, mask.to(device), with_logsumexp=self._form.needs_logsumexp)
-                        )
-                return mean_columns(parts)
-
-            collate, positions = self.data_collator, self.positions
-            if together or self.accelerator.is_main_process:
-                told, parts = self._on_cache_rows, self.accelerator.num_processes if together else 1
-                total = math.ceil(len(self.train_dataset) / parts)
-                build_cache(
-                    folder,
-                    identity,
-                    counts=position_counts(self.train_dataset, collate, positions),
-                    columns=len(self._ids),
-                    columns_of=rows_columns(self.train_dataset, collate, positions, now),
-                    batch_size=max(8, self.args.per_device_train_batch_size),
-                    lengths=row_lengths(self.train_dataset),
-                    on_rows=None if told is None else lambda more: told(more, total),
-                    part=(self.accelerator.process_index, parts) if together else (0, 1),
-                    wait=self.accelerator.wait_for_everyone if together else None,
-                )
-            self.accelerator.wait_for_everyone()
-        self.cache = ReferenceCache(folder, identity)
+        self.cache = open_cache(
+            self.cache_folder,
+            self._cache_identity(),
+            self.train_dataset,
+            self.data_collator,
+            self._references,
+            self.model,
+            self.accelerator,
+            batch_size=max(8, self.args.per_device_train_batch_size),
+            on_rows=self._on_cache_rows,
+        )
         self.train_dataset = numbered(self.train_dataset)
         self.data_collator = CachedCollator(self.data_collator, self.cache)
         self._signature_columns = None
@@ -504,7 +436,7 @@ class STRTrainer(SFTTrainer):
     @property
     def str_weight(self) -> float:
         """Lambda as it stands."""
-        return self._controller.weight if self._controller is not None else self._fixed_weight
+        return self._fixed_weight if self._budget is None else self._budget.controller.weight
 
     @property
     def str_probe_weight(self) -> float:
@@ -560,7 +492,15 @@ class STRTrainer(SFTTrainer):
             parts["str_probe"] = self._probe_loss(probes, extra.take_if_any(), scaled=scaled)
             # As many times over as it is left out: summed over the steps, what each step's own would be.
             loss = loss + self.str_probe_weight * self.args.str_probe_every * parts["str_probe"]
-        self._require_finite(parts, forward, rows)
+        require_finite_losses(
+            parts,
+            labels=forward.inputs["labels"],
+            hidden=forward.hidden,
+            outputs=forward.outputs,
+            items=forward.items,
+            rows=rows,
+            step=self.state.global_step + 1,
+        )
         self._add_to_log(scaled=scaled, **parts)
         return (loss, outputs[-1]) if return_outputs else loss
 
@@ -689,45 +629,13 @@ class STRTrainer(SFTTrainer):
                 companion.after_backward(self.state.global_step, self.state.max_steps)
         return loss
 
-    def _require_finite(self, parts: dict[str, Tensor], forward: _Forward, rows: Tensor | None) -> None:
-        values = {name: value.detach() for name, value in parts.items()}
-        sound = torch.isfinite(torch.stack(list(values.values())).sum())
-        labels = forward.inputs["labels"].new_ones(()) if forward.items is None else torch.as_tensor(forward.items)
-        if bool(sound & (labels.to(sound.device) > 0)):  # one wait for the device, for both
-            return
-        if not bool(labels > 0):
-            raise DataError(
-                f"every label of the batch at step {self.state.global_step + 1} is masked, so there is nothing to learn "
-                "from it; remove rows without a response"
-            )
-        which = next((name for name, value in values.items() if not bool(torch.isfinite(value))), "ce")
-        value = float(values[which])
-        which = {"ce": "cross-entropy", "str": "safety-token loss", "str_probe": "loss on probe prompts"}.get(
-            which, which
-        )
-        raise NumericalError(
-            f"the {which} is {value} at step {self.state.global_step + 1} ({_rows_at_fault(forward, rows)}); {_TRY}"
-        )
-
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The norm that the Trainer logs; one that is not finite would make every weight NaN in the step that follows."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         # A scaler of fp16 gradients looks for itself: it leaves such a step out and lowers its scale.
-        if norm is not None and self.accelerator.scaler is None and not math.isfinite(float(norm)):
-            raise NumericalError(
-                f"the gradient's norm is {float(norm)} at step {self.state.global_step + 1}, though the loss is "
-                f"finite; {_TRY}"
-            )
+        if norm is not None and self.accelerator.scaler is None:
+            require_finite_norm(norm, step=self.state.global_step + 1)
         return norm
-
-    def _require_finite_weights(self) -> None:
-        """Before weights are kept: what a step has broken must not push out a checkpoint that is whole."""
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad and not bool(torch.isfinite(parameter.detach()).all()):
-                raise NumericalError(
-                    f"the weights of {name} are NaN or infinite after step {self.state.global_step}, so they are not "
-                    f"saved; {_TRY}"
-                )
 
     # Log and state ---------------------------------------------------------------------------------------------------
 
@@ -743,60 +651,28 @@ class STRTrainer(SFTTrainer):
             self._sums[name] = self._sums[name] + part if name in self._sums else part
 
     def _drift(self) -> float:
-        assert self._probes is not None
-        step = self.state.global_step
-        if (
-            self._measured_drift is None or self._measured_drift[0] != step
-        ):  # the log and lambda ask after the same step
-            with self.accelerator.autocast(), gathered_root(self.model):
-                drift = self._probes.drift(self.model)
-            # Every process measures the same prompts; the mean makes lambda the same to the bit even where kernels are not.
-            value = float(self.accelerator.reduce(drift.reshape(1), reduction="mean"))
-            if not math.isfinite(value):
-                raise NumericalError(f"the drift on probe prompts is {value} after step {step}; {_TRY}")
-            self._measured_drift = step, value
-        return self._measured_drift[1]
+        assert self._gauge is not None
+        return self._gauge.drift(self.state.global_step)
 
     def _after_step(self) -> None:
         # Behind the optimizer's step: before it, the weights that FSDP gathers for this pass would be stale in the next.
+        step = self.state.global_step
         for companion in self._companions:
-            companion.after_step(self.state.global_step)
-        every, step = self.args.str_drift_every, self.state.global_step
-        if self._controller is not None and step % every == 0:
-            self._controller.update(self._drift(), measurements=self.state.max_steps // every)
-            left = self._keep_budget(times=1, done=step / self.state.max_steps)
-            if left < 1.0:
-                slow_down(self.optimizer, self.lr_scheduler, math.sqrt(left))
-        if step == self.state.max_steps:  # here too, so that the last log and the last checkpoint are of these weights
-            self._keep_budget(times=_TO_THE_BUDGET)
-
-    def _keep_budget(self, *, times: int, done: float = 1.0) -> float:
-        """Move the weights back until the drift is within its budget; what is left of the update.
-
-        `times` times at the most: on the way one step is enough, at the end the budget has to be kept.
-        """
-        left = 1.0
-        if self._controller is None or self._pull_back is None:
-            return left
-        budget = allowed(self._controller.budget, done)
-        for _ in range(times):
-            if self._drift() <= budget:
-                break
-            left *= self._pull_back.towards(budget, drift=self._drift())
-            self._measured_drift = None
-        self._pulled *= left
-        return left
+            companion.after_step(step)
+        if self._budget is not None:
+            self._budget.after_step(step, self.state.max_steps, self.optimizer, self.lr_scheduler)
 
     def _finish(self) -> None:
         for companion in self._companions:
             companion.finish()
-            self._measured_drift = None
+            if self._gauge is not None:
+                self._gauge.forget()
         # Stopped early, or the weights are an average or an earlier checkpoint's by now.
-        self._keep_budget(times=_TO_THE_BUDGET)
-        if self._pulled < 1.0:  # since the last log
-            self.log({"drift": self._drift(), "pull_back": self._pulled})
-            self._pulled = 1.0
-        self._require_finite_weights()
+        if self._budget is not None:
+            self._budget.keep(self.state.global_step)
+            if self._budget.pulled < 1.0:  # since the last log
+                self.log({"drift": self._drift(), **self._budget.logged()})
+        require_finite_weights(self.model, step=self.state.global_step)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._sums:
@@ -804,10 +680,10 @@ class STRTrainer(SFTTrainer):
                 steps = self._probed_since_log if name == "str_probe" else self._steps_since_log
                 logs[name] = float(self.accelerator.gather(value.reshape(1)).mean()) / max(steps, 1)
             logs["str_weight"] = self.str_weight
-            if self._probes is not None:
+            if self._gauge is not None:
                 logs["drift"] = self._drift()
-            if self._pull_back is not None:
-                logs["pull_back"], self._pulled = self._pulled, 1.0
+            if self._budget is not None:
+                logs |= self._budget.logged()
             self._sums.clear()
             self._steps_since_log = self._probed_since_log = 0
         super().log(logs, start_time)
@@ -843,7 +719,7 @@ class STRTrainer(SFTTrainer):
         return super()._run_epoch(*args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self._require_finite_weights()
+        require_finite_weights(self.model, step=self.state.global_step)
         # The Trainer would remove older checkpoints before this one is whole, and choose them by the times of their files,
         # which a clock that is set back turns around.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
@@ -865,7 +741,7 @@ class STRTrainer(SFTTrainer):
                 "run": self.run_key,
                 "step": self.state.global_step,
                 "str_weight": self.str_weight,
-                "pulled": self._pulled,
+                "pulled": 1.0 if self._budget is None else self._budget.pulled,
                 "num_tokens": self._total_train_tokens,
             }
             with storage_errors(folder):
@@ -882,10 +758,8 @@ class STRTrainer(SFTTrainer):
         state = checked
         # TRL counts from 0 again, so the log of a resumed training would differ from an unbroken one's.
         self._total_train_tokens = int(state.get("num_tokens", 0))
-        self._pulled = float(state.get("pulled", 1.0))
-        weight = float(state["str_weight"])
-        if self._controller is not None and math.isfinite(weight) and weight > 0:
-            self._controller.weight = weight
+        if self._budget is not None:
+            self._budget.resume(weight=float(state["str_weight"]), pulled=float(state.get("pulled", 1.0)))
         if self._companions:
             kept = load_file(Path(resume_from_checkpoint) / _COMPANIONS_FILE)
             for number, companion in enumerate(self._companions):
@@ -893,21 +767,6 @@ class STRTrainer(SFTTrainer):
                 companion.load(
                     {name.removeprefix(start): value for name, value in kept.items() if name.startswith(start)}
                 )
-
-
-def _rows_at_fault(forward: _Forward, rows: Tensor | None) -> str:
-    """Which rows of a batch give numbers that are not finite, by the data set's numbers where they are known."""
-    outputs = forward.outputs
-    count = forward.inputs["labels"].shape[0]
-    bad = (~torch.isfinite(outputs.log_probs) & outputs.label_mask.bool()).any(dim=1)
-    bad |= ~torch.isfinite(forward.hidden.detach()).flatten(1).all(dim=1)
-    places = bad.nonzero().flatten().tolist() or list(range(count))
-    known = rows is not None and len(rows) == count
-    numbers = [int(rows[place]) if known and rows is not None else place for place in places]
-    named = ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
-    return (
-        f"row{'s' if len(numbers) > 1 else ''} {named} of the {'training data' if known else 'batch'}, counted from 0"
-    )
 
 
 class _AfterStep(TrainerCallback):
@@ -925,7 +784,8 @@ class _AfterStep(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._trainer._after_step()
-        if self._trainer._pull_back is not None and state.global_step >= state.max_steps:
+        budget = self._trainer._budget
+        if budget is not None and budget.moves_back and state.global_step >= state.max_steps:
             control.should_log = True  # what the weights end with is in the log
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
