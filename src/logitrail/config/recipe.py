@@ -125,7 +125,9 @@ class EvalSection(Section):
     standard_tasks: tuple[str, ...] = Field((), description="Tasks of lm-eval by name, such as gsm8k or mmlu.")
     standard_tasks_path: Path | None = Field(None, description="Folder with your own lm-eval tasks (YAML).")
     standard_tasks_chat: bool = Field(
-        False, description="Ask them through the chat template, behind data.system, in place of lm-eval's bare text."
+        False,
+        description="Ask them through the chat template, behind data.system, in place of lm-eval's bare text.",
+        exclude_if=lambda chat: not chat,  # younger than the other keys: what was measured without it stays of its recipe
     )
     max_new_tokens: int = Field(64, ge=1, description="Longest answer to a safety prompt.")
     task_max_new_tokens: int = Field(64, ge=1, description="Longest answer to a task row.")

@@ -126,16 +126,12 @@ def eval_key(context: Context, name: str) -> str:
     return context.key(
         "eval",
         model=model_key(context, name),
-        settings=section.model_dump(
-            mode="json", exclude={"harmful", "harmless", "standard_tasks_path", "standard_tasks_chat"}
-        ),
+        settings=section.model_dump(mode="json", exclude={"harmful", "harmless", "standard_tasks_path"}),
         columns=data.model_dump(mode="json", exclude={"train", "test", "limit", "system"}),
         system=system_of(context, name),
         files=[context.file_hash(path) for path in (section.harmful, section.harmless, data.test)],
         standard=_tree_hash(section.standard_tasks_path),
         seed=context.recipe.seed,
-        # Only where it is so: what was measured before there was a choice is still of its recipe.
-        **({"standard_chat": True} if section.standard_tasks and section.standard_tasks_chat else {}),
     )
 
 
