@@ -1,6 +1,7 @@
 """Train the shipped classifier, and say how well it agrees with people and with answers that it did not see.
 
     python benchmarks/judges/train_classifier.py --data ../shared/data [--out src/logitrail/evals/judges/classifier.json]
+    python benchmarks/judges/train_classifier.py --data ../shared/data --out ... --prompts-only  # the prompts' hashes
     logitrail judge validate --labels benchmarks/judges/written_unseen.jsonl     # of these nothing was trained or developed
 
 Human labels: two Mistral models' answers to XSTest prompts. Cross-validation is over prompts, so that no prompt stands on
@@ -22,8 +23,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
-from logitrail.artifacts import read_jsonl, write_bytes
-from logitrail.evals.judges.classifier import CLASSES
+from logitrail.artifacts import read_jsonl, sha256_of_file, write_bytes
+from logitrail.evals.judges.classifier import CLASSES, prompt_hash
 from logitrail.evals.judges.coherence import incoherence
 from logitrail.evals.judges.features import named, runs
 from logitrail.evals.judges.validation import agreement, label_of
@@ -178,8 +179,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--prompts-only", action="store_true", help="train nothing; write the training prompts' hashes beside --out"
+    )
     arguments = parser.parse_args()
-    trial = Trial(human(arguments.data) + written() + other(arguments.data))
+    if arguments.prompts_only and (arguments.out is None or not arguments.out.is_file()):
+        parser.error("--prompts-only writes beside the weights, so --out must name a file of weights that is there")
+    examples = human(arguments.data) + written() + other(arguments.data)
+    if arguments.prompts_only:
+        write_prompts(arguments.out, examples)
+        return
+    trial = Trial(examples)
     folds = [digest("fold" + example.prompt) % FOLDS for example in trial.examples]
     models = [example.group for example in trial.examples]
     said = "{}: kappa {:.3f}, three-way {:.3f}"
@@ -190,6 +200,24 @@ def main() -> None:
     if arguments.out is not None:
         write(arguments.out, trial.columns, *trial.fitted())
         print(f"wrote {arguments.out} ({arguments.out.stat().st_size} bytes)")
+        write_prompts(arguments.out, examples)
+
+
+def write_prompts(weights: Path, examples: list[Example]) -> None:
+    """Write which prompts the weights saw answers to, beside them."""
+    path = weights.with_name("trained_on.json")
+    table = {
+        "about": "Which prompts the classifier judge was trained on: of each the first 8 hex digits of the sha256 of "
+        "`prompt_hash`'s normal form. Made by benchmarks/judges/train_classifier.py for the weights with this sha256.",
+        "weights": sha256_of_file(weights),
+        "prompts": sorted({prompt_hash(example.prompt) for example in examples}),
+    }
+    # Ten a line, so that a change can be read.
+    *head, prompts = json.dumps(table, indent=None, separators=(",", ":")).partition('"prompts":[')
+    hashes = prompts.removesuffix("]}").split(",")
+    lines = [",".join(hashes[start : start + 10]) for start in range(0, len(hashes), 10)]
+    write_bytes(path, ("".join(head) + "\n" + ",\n".join(lines) + "]}\n").encode())
+    print(f"wrote {path} ({len(hashes)} prompts, {path.stat().st_size} bytes)")
 
 
 def write(path: Path, columns: Columns, w: Array, b: Array) -> None:

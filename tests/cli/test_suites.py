@@ -57,6 +57,18 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, logitrail, arguments
     assert not out.exists()
 
 
+def test_an_id_that_several_prompts_have(tmp_path, logitrail):
+    copy = write_jsonl(tmp_path / "x.jsonl", [{"id": 1, "prompt": f"Kill {i}?"} for i in range(3)])
+    result = logitrail("suites", "fetch", "or-bench", "--file", copy, "--out", tmp_path / "o.jsonl", "--json")
+    assert result.code == 0, result.err
+    about = json.loads(result.out)
+    assert (about["rows"], about["left_out"], about["renamed"]) == (3, 0, 3)
+    ids = [json.loads(line)["id"] for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert len(set(ids)) == 3
+    shown = logitrail("suites", "fetch", "or-bench", "--file", copy, "--out", tmp_path / "o.jsonl", "--force")
+    assert "3 ids stood for several prompts and got a suffix" in shown.out
+
+
 def test_an_existing_file_stays(tmp_path, logitrail):
     (tmp_path / "o.jsonl").write_text("mine")
     result = logitrail("suites", "fetch", "advbench", "--out", tmp_path / "o.jsonl")

@@ -1,14 +1,18 @@
 """The classifier judge: what it must not get wrong, and that the shipped weights are those of its card."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from logitrail.artifacts import sha256_of_file
 from logitrail.evals import judge
-from logitrail.evals.judges.classifier import CLASSES, shipped
+from logitrail.evals.judges import classifier
+from logitrail.evals.judges.classifier import CLASSES, ClassifierJudge, shipped
 from logitrail.evals.judges.validation import read_labels, validate
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -78,6 +82,36 @@ def test_the_weights_are_small_and_no_pickle() -> None:
     assert all(len(values) == len(CLASSES) for values in shipped().named.values())
 
 
+def test_it_knows_which_prompts_it_was_trained_on() -> None:
+    known = ClassifierJudge().trained_on
+    ours = Path(__file__).parents[2] / "benchmarks" / "judges"
+    prompts = [json.loads(line)["prompt"] for line in (ours / "written.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert all(known(prompt) for prompt in prompts)
+    assert known("  " + prompts[0].upper() + "\n")
+    # Two writers had the same idea; docs/judges.md says so beside the figure.
+    unseen = [label.prompt for label in read_labels(ours / "written_unseen.jsonl") if known(label.prompt)]
+    assert unseen == ["What's your favourite childhood memory?"]
+    assert not known("Which of the two lamps is older?")
+
+
+def test_the_prompts_are_those_of_the_shipped_weights(tmp_path: Path) -> None:
+    """Weights that are trained anew without their prompts written anew are found here; no weight is written by it."""
+    judges = Path(classifier.__file__).parent
+    weights = judges / "classifier.json"
+    table = json.loads((judges / "trained_on.json").read_text(encoding="utf-8"))
+    assert table["weights"] == sha256_of_file(weights)
+    assert (judges / "trained_on.json").stat().st_size < 50_000
+    if not (SHARED / "judge_xstest_human.jsonl").exists():
+        pytest.skip(f"{SHARED} is not on this machine: the prompts are not compared with the training rows")
+    copy = tmp_path / "classifier.json"
+    copy.write_bytes(weights.read_bytes())
+    script = Path(__file__).parents[2] / "benchmarks" / "judges" / "train_classifier.py"
+    command = [sys.executable, str(script), "--data", str(SHARED), "--out", str(copy), "--prompts-only"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert copy.read_bytes() == weights.read_bytes()
+    assert (tmp_path / "trained_on.json").read_bytes() == (judges / "trained_on.json").read_bytes()
+
+
 def test_agreement_with_the_labels_it_was_made_with_is_what_the_card_says() -> None:
     """These labels were trained on: this guards the shipped weights and features, and is no measurement."""
     path = SHARED / "judge_xstest_human.jsonl"
@@ -86,6 +120,7 @@ def test_agreement_with_the_labels_it_was_made_with_is_what_the_card_says() -> N
     labels = read_labels(path)
     found = validate(judge("classifier"), labels, draws=0)
     assert found.kappa.value == pytest.approx(0.962, abs=0.005)
+    assert (found.trained_on, found.unseen) == (found.n, None)
     assert found.kappa.value > validate(judge("keyword"), labels, draws=0).kappa.value
 
 
@@ -103,6 +138,8 @@ def test_most_unseen_ways_to_decline_are_found() -> None:
     labels = read_labels(Path(__file__).parents[2] / "benchmarks" / "judges" / "written_unseen.jsonl")
     found = validate(judge("classifier"), labels, draws=0)
     assert found.kappa.value == pytest.approx(0.748, abs=0.005)
+    assert found.unseen is not None
+    assert (found.unseen.n, found.unseen.kappa.value) == (199, pytest.approx(0.748, abs=0.005))
     assert found.kappa.value > validate(judge("keyword"), labels, draws=0).kappa.value
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from logitrail.errors import ModelError
 from logitrail.evals import Row, evaluate, judge, read_answers
+from logitrail.evals.judges import judge_all
 from logitrail.evals.judges.guards import GuardJudge, parse_harmbench, parse_llama_guard, parse_wildguard
 
 
@@ -50,6 +51,76 @@ def test_a_whole_pass_with_a_tiny_model_in_its_place(kind: str, tiny: Any, tmp_p
     assert sum(summary.suites["refusal"].verdicts.values()) == 2
     reasons = [answer.reason for answer in read_answers(tmp_path / "answers.jsonl") if answer.suite == "over_refusal"]
     assert ("says nothing about" in reasons[0]) == (kind == "llama-guard")
+
+
+def bos_tokenizer(template: str) -> Any:
+    """A byte-level tokenizer that puts `<s>` in front of what it is told to complete, as Llama's and Mistral's do."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    backend.train_from_iterator(["[INST] You are a classifier"], trainer)
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def read_by(guard: GuardJudge, tokenizer: Any, pairs: Any) -> list[list[int]]:
+    """The token ids of each question that the guard's model is given, without padding."""
+    import torch
+
+    class Model:
+        device = "cpu"
+        seen: Any
+
+        def generate(self, input_ids: Any, attention_mask: Any, **options: Any) -> Any:
+            self.seen = [ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
+            assert bool((attention_mask[:, -1] == 1).all())  # padded on the left
+            return torch.cat([input_ids, torch.full((len(input_ids), 1), tokenizer.eos_token_id)], 1)
+
+    model = Model()
+    guard._loaded = (model, tokenizer)  # type: ignore[assignment]
+    guard.judge_many(pairs)
+    return list(model.seen)
+
+
+@pytest.mark.parametrize("kind", ["wildguard", "harmbench", "llama-guard"])
+def test_one_bos_stands_in_front(kind: str, tiny: Any) -> None:
+    """WildGuard's format and Llama Guard's chat template write it, HarmBench's format does not: Llama 2 needs it."""
+    tokenizer = bos_tokenizer("{{ bos_token }}{% for message in messages %}{{ message['content'] }}\n{% endfor %}")
+    guard = GuardJudge(kind)
+    pairs = [("How?", "No."), ("How do I do that?", "You begin with the first part.")]
+    for ids, pair in zip(read_by(guard, tokenizer, pairs), pairs, strict=True):
+        assert ids.count(tokenizer.bos_token_id) == 1
+        assert ids[0] == tokenizer.bos_token_id
+        if kind == "harmbench":
+            assert ids == tokenizer(guard.text(tokenizer, *pair))["input_ids"]
+    assert tiny[1].bos_token_id is None
+    for ids, pair in zip(read_by(guard, tiny[1], pairs), pairs, strict=True):
+        assert ids == tiny[1](guard.text(tiny[1], *pair), add_special_tokens=False)["input_ids"]
+
+
+def test_weights_that_cannot_be_had_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirteen billion weights, or a Hub that is not there, once for every batch of an evaluation are hours."""
+    from transformers import AutoTokenizer
+
+    asked = []
+
+    def absent(path: str, **options: Any) -> Any:
+        asked.append(path)
+        raise OSError("gone")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", absent)
+    guard = GuardJudge("harmbench", str(tmp_path / "none"))
+    said = [judge_all(guard, [("q", "a")])[0].reason for _ in range(3)]
+    assert len(asked) == 1
+    assert len(set(said)) == 1
+    assert "cannot be loaded (gone)" in said[0]
 
 
 def test_weights_that_are_not_there_are_one_line(tmp_path: Path) -> None:

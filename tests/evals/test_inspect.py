@@ -1,6 +1,7 @@
 """The suites on inspect_ai itself: real tasks, our provider on a tiny model, a mock model, and logs read back."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from inspect_ai.log import read_eval_log
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
 import logitrail.evals.inspect.registry  # noqa: F401 (what the entry point would load)
-from logitrail.errors import ArtifactError
+from logitrail.errors import ArtifactError, RecipeError
 from logitrail.evals import Row, evaluate, gate, judge, read_answers, read_rows
-from logitrail.evals.inspect.logs import answers_of_log
+from logitrail.evals.inspect.logs import answers_of_log, gate_logs, require_alike
 from logitrail.models.loading import LoadedModel
 
 
@@ -107,6 +108,97 @@ def test_utility_compares(tmp_path: Path) -> None:
     log = run("utility", mock(lambda m: "It is 2"), tmp_path, prompts=str(path), scoring="numeric")
     assert [answer.correct for answer in answers_of_log(log)] == [False, False, True, False]
     assert log.results.scores[0].metrics["mean"].value == 0.25
+
+
+def test_an_empty_task_answer_is_not_scored(tmp_path: Path) -> None:
+    path = tmp_path / "task.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{i}+0?", "answer": f"#### {i}"}) + "\n" for i in range(4)))
+    log = run("utility", mock(lambda m: " " if "3+" in m[-1].text else "It is 2"), tmp_path, prompts=str(path))
+    answer = answers_of_log(log)[3]
+    assert (answer.correct, answer.verdict, answer.reason) == (None, "not_scored", "empty answer")
+    assert log.results.scores[0].unscored_samples == 1
+
+
+@pytest.mark.parametrize("kinds", ["prefil", "prefill,magic", ["prefill", "magic"]])
+def test_attacks_that_there_are_not(kinds: Any, prompts: Path) -> None:
+    """They were left out without a word, and all attacks run where none was left."""
+    from logitrail.evals.inspect.tasks import attack
+
+    with pytest.raises(RecipeError, match=r"no attack '.*'; .* prefill, role_play, template, sample"):
+        attack(str(prompts), kinds=kinds)
+    assert len(attack(str(prompts), kinds="").dataset) > len(attack(str(prompts), kinds=" prefill, sample").dataset)
+
+
+def gated(task: str, folder: Path, reference: dict[str, Any], candidate: dict[str, Any]) -> Any:
+    """Two logs with those arguments, gated."""
+    model = mock(lambda m: "I can't help with that.")
+    logs = [run(task, model, folder, **{"judge": "keyword", **arguments}) for arguments in (reference, candidate)]
+    suite = logs[0].eval.metadata["suite"]
+    return gate_logs(logs[0].location, logs[1], margins={suite: 0.9})
+
+
+def test_two_logs_are_gated(prompts: Path, tmp_path: Path) -> None:
+    found = gated("refusal", tmp_path, {"prompts": str(prompts)}, {"prompts": str(prompts)})
+    assert found.suites["refusal"].result.n == 6
+    assert found.decision == "pass"
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "words"),
+    [
+        ("refusal", {"judge": "classifier"}, "judge (keyword, then classifier)"),
+        ("refusal", {"max_tokens": 128}, "max_tokens (64, then 128)"),
+        ("refusal", {"system": "Be safe."}, "system (none, then 'Be safe.')"),
+        ("refusal", {"seed": 1, "max_tokens": 8}, "max_tokens (64, then 8), seed (0, then 1)"),
+        ("refusal", {"rows": 3}, "dataset (6 ids, then 3"),
+        ("attack", {"temperature": 0.5}, "temperature (1, then 0.5)"),
+    ],
+)
+def test_logs_that_were_not_made_alike_are_not_gated(
+    task: str, changes: dict[str, Any], words: str, prompts: Path, tmp_path: Path
+) -> None:
+    same = {"prompts": str(prompts), "temperature": 1.0, "kinds": "sample", "samples": 1, "rows": 1}
+    arguments = {"prompts": str(prompts)} if task == "refusal" else same
+    with pytest.raises(ArtifactError, match=re.escape(words)):
+        gated(task, tmp_path, arguments, {**arguments, **changes})
+
+
+def test_logs_of_other_tasks_scorers_and_graders_are_not_gated(prompts: Path, tmp_path: Path) -> None:
+    path = tmp_path / "task.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{i}+0?", "answer": f"#### {i}"}) + "\n" for i in range(2)))
+
+    def logged(task: str, reply: str = "VERDICT: REFUSED", **arguments: Any) -> Any:
+        model = mock(lambda m: reply)
+        return run(task, model, tmp_path, {"grader": model}, **{"prompts": str(path), **arguments})
+
+    refusal = logged("refusal", judge="llm")
+    with pytest.raises(ArtifactError, match=r"task \(refusal, then over_refusal\)"):
+        gate_logs(refusal, logged("over_refusal", judge="llm"), margins={"refusal": 0.1})
+    with pytest.raises(ArtifactError, match=r"scorer \(right\(scoring=exact\), then right\(scoring=numeric\)\)"):
+        gate_logs(
+            logged("utility", "", scoring="exact"), logged("utility", "", scoring="numeric"), margins={"utility": 0.1}
+        )
+    other = logged("refusal", judge="llm")
+    other.eval.model_roles["grader"].model = "mockllm/another"
+    with pytest.raises(ArtifactError, match=r"judge \(llm:grader = mockllm/model, then llm:grader = mockllm/another\)"):
+        gate_logs(refusal, other, margins={"refusal": 0.1})
+
+
+def test_a_length_from_the_command_line_counts(prompts: Path, tmp_path: Path) -> None:
+    """`--max-tokens` goes over the task's own."""
+    logs = [
+        inspect_eval(
+            "logitrail/refusal",
+            model=mock(lambda m: "I can't help with that."),
+            task_args={"prompts": str(prompts)},
+            max_tokens=length,
+            log_dir=str(tmp_path / "logs"),
+            display="none",
+        )[0]
+        for length in (64, 99)
+    ]
+    with pytest.raises(ArtifactError, match=r"max_tokens \(64, then 99\)"):
+        require_alike(*logs)
 
 
 def test_a_grader_by_its_role(prompts: Path, tmp_path: Path) -> None:

@@ -117,6 +117,9 @@ def test_copies_at_hand(file: str, name: str, suite: Any, rows: int) -> None:
         ("advbench", "text\nx\n", r"no column goal or prompt \(columns there: text\)"),
         ("xstest", "prompt,label\nx,maybe\n", "label is 'maybe'"),
         ("harmbench", "Behavior,FunctionalCategory\nx,copyright\n", "none of 1 rows"),
+        ("advbench", "goal,target\nx,y\n\nHurt, or harm,y\n", r"set\.csv, line 4 has 3 fields and the header 2"),
+        ("advbench", "text,target\nHurt, or harm,y\n", r"set\.csv, line 2 has 3 fields and the header 2"),
+        ("xstest", 'prompt,label\n"a\nb",safe\nc\n', r"set\.csv, line 4 has 1 fields? and the header 2"),
     ],
 )
 def test_files_that_cannot_be_used(name: str, content: str, words: str, tmp_path: Path) -> None:
@@ -124,6 +127,37 @@ def test_files_that_cannot_be_used(name: str, content: str, words: str, tmp_path
     path.write_text(content)
     with pytest.raises(DataError, match=words):
         fetch(name, file=path)
+
+
+def test_one_id_for_several_prompts_is_made_several(tmp_path: Path) -> None:
+    """What is written is what a recipe takes; an id depends on its row, not on which rows stand around it."""
+    rows = [
+        {"id": "1", "prompt": "Kill the light?", "type": "t", "label": "safe"},
+        {"id": "1", "prompt": "Kill the fire?", "type": "t", "label": "safe"},
+        {"id": "2", "prompt": "Kill the noise?", "type": "t", "label": "safe"},
+        {"id": "1", "prompt": "Kill the man?", "type": "t", "label": "unsafe"},
+        {"id": "9", "prompt": "Kill the light?", "type": "t", "label": "safe"},
+    ]
+    found = fetch("xstest", file=write(tmp_path, rows), suite="over_refusal")
+    assert (len(found.rows), found.left_out, found.renamed) == (3, 2, 2)
+    out = tmp_path / "ours.jsonl"
+    out.write_text("".join(json.dumps(row) + "\n" for row in found.rows))
+    ids = {row.prompt: row.id for row in read_rows(out, "over_refusal").rows}
+    assert ids["Kill the noise?"] == "xstest-2"
+    assert all(ids[f"Kill the {what}?"].startswith("xstest-1-") for what in ("light", "fire"))
+    (tmp_path / "turned").mkdir()
+    turned = fetch("xstest", file=write(tmp_path / "turned", rows[::-1][1:]), suite="over_refusal")
+    assert {row["prompt"]: row["id"] for row in turned.rows} == ids
+
+
+def test_a_prompt_of_two_suites_is_in_both(tmp_path: Path) -> None:
+    rows = [
+        {"id": str(i), "prompt": "Kill it?", "type": "t", "label": label} for i, label in enumerate(("safe", "unsafe"))
+    ]
+    path = write(tmp_path, rows)
+    for suite, identity in (("over_refusal", "xstest-0"), ("refusal", "xstest-1")):
+        found = fetch("xstest", file=path, suite=suite)  # type: ignore[arg-type]
+        assert ([row["id"] for row in found.rows], found.renamed) == ([identity], 0)
 
 
 def test_without_a_network_it_says_what_to_do() -> None:

@@ -1,5 +1,6 @@
 """Agreement with people: kappa against statsmodels, what is undefined, and rows without a verdict."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,32 @@ def test_a_judge_that_fails_on_rows_is_counted() -> None:
     labels = [Label("down", "x", "refused"), Label("up", "x", "refused"), Label("up 2", "x", "complied")]
     found = validate(Half(), labels)
     assert (found.n, found.not_scored) == (2, 1)
+
+
+class Learned(Half):
+    """Trained on the prompt "up"."""
+
+    def trained_on(self, prompt: str) -> bool:
+        return prompt == "up"
+
+
+def test_rows_that_a_judge_was_trained_on_are_counted_and_the_others_stand_apart() -> None:
+    labels = [
+        *(Label("up", "x", label) for label in ("refused", "refused", "not_scored")),
+        Label("new", "x", "refused"),
+        Label("new 2", "x", "complied"),
+        Label("down", "x", "refused"),
+    ]
+    found = validate(Learned(), labels)
+    assert (found.n, found.trained_on) == (4, 2)
+    assert found.unseen is not None
+    assert found.unseen == replace(validate(Learned(), labels[3:]), trained_on=None)
+    assert found.as_dict()["trained_on"] == 2
+    assert found.as_dict()["unseen"]["accuracy"]["value"] == 0.5
+    assert (validate(Learned(), labels[:2]).unseen, validate(Learned(), labels[:2]).trained_on) == (None, 2)
+    assert (validate(Learned(), labels[3:]).unseen, validate(Learned(), labels[3:]).trained_on) == (None, 0)
+    assert validate(Half(), labels).trained_on is None
+    assert validate(Half(), labels).as_dict()["unseen"] is None
 
 
 def test_a_judge_without_any_verdict_is_an_error_that_says_why() -> None:

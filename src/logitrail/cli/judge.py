@@ -44,13 +44,14 @@ def validate(
     """Agreement with people's labels: accuracy, sensitivity, specificity and Cohen's kappa, with 95% intervals.
 
     Refused or partial against the rest, and the three apart; the keyword judge beside it. Use labels that no judge was
-    developed on.
+    developed on; answers to prompts that the judge was trained on are counted, and the others shown apart.
     """
     from logitrail.cli.progress import StderrProgress
     from logitrail.cli.show import as_json, table
     from logitrail.evals.judges import judge as make
     from logitrail.evals.judges.validation import read_labels
     from logitrail.evals.judges.validation import validate as compare
+    from logitrail.report.text import visible
 
     referee = make(judge)
     rows = read_labels(labels)
@@ -60,6 +61,19 @@ def validate(
         with StderrProgress().meter(f"judging with {one.name}", len(rows)) as meter:
             results[one.name] = compare(one, rows, on_judged=meter.advance)
     first = results[referee.name]
+    if first.trained_on:
+        apart = (
+            "so its figures on them measure nothing; give labels of answers to other prompts"
+            if first.unseen is None
+            else f"which flatters its figures; believe those on the other {first.unseen.n} (`unseen`)"
+        )
+        typer.echo(
+            visible(
+                f"warning: the judge {referee.name} was trained on the prompts of {first.trained_on} of these {first.n} "
+                f"answers, {apart}"
+            ),
+            err=True,
+        )
     beside = {name: result.as_dict() for name, result in results.items() if name != referee.name}
     if json:
         as_json({"judge": referee.name, "labels": str(labels), **first.as_dict(), "beside": beside})
@@ -81,7 +95,13 @@ def validate(
                 *(shown(of[key]) for key in ("accuracy", "sensitivity", "specificity")),
                 str(of["not_scored"]),
             )
-            for name, of in ((name, result.as_dict()) for name, result in results.items())
+            for name, of in (
+                (name, result.as_dict())
+                for name, result in (
+                    *results.items(),
+                    *([] if first.unseen is None else [(f"{referee.name}, unseen", first.unseen)]),
+                )
+            )
         ],
         right=(6,),
     )

@@ -69,10 +69,12 @@ def fetch(
         raise DataError(f"{name} measures {' and '.join(sorted(suites))}; say which rows you want with --suite")
     write_jsonl(out, found.rows)
     if json:
-        about = {"out": str(out), "rows": len(found.rows), "left_out": found.left_out}
+        about = {"out": str(out), "rows": len(found.rows), "left_out": found.left_out, "renamed": found.renamed}
         as_json({**about, "licence": found.licence, "revision": found.revision})
     else:
         say(
             f"wrote {out}: {len(found.rows)} rows of {name} ({found.left_out} left out), licence {found.licence}, "
             f"revision {found.revision}"
         )
+        if found.renamed:
+            say(f"{found.renamed} ids stood for several prompts and got a suffix, a hash of their prompt")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from logitrail.artifacts import read_jsonl, sha256_of_file
+from logitrail.artifacts import read_jsonl, sha256_of, sha256_of_file
 from logitrail.errors import DataError
 from logitrail.evals.suites import Suite, prompt_id
 
@@ -96,12 +96,18 @@ PUBLISHED: dict[str, PublishedSet] = {
 
 @dataclass(frozen=True)
 class Fetched:
-    """Rows in our own form, and where they came from."""
+    """Rows in our own form, and where they came from.
+
+    Attributes:
+        left_out: rows of other suites, of other styles, without a prompt, and repeated prompts.
+        renamed: rows whose id stood for another prompt too.
+    """
 
     rows: list[dict[str, Any]]
     licence: str
     revision: str
     left_out: int
+    renamed: int = 0
 
 
 def published(name: str) -> PublishedSet:
@@ -124,12 +130,13 @@ def fetch(name: str, *, file: Path | None = None, revision: str | None = None, s
         suite: only the rows that measure this, for sets that measure more than one.
 
     Returns:
-        Rows with `prompt`, `id`, `category`, `suite`, `source`, `licence` and `revision`; `left_out` counts rows of other
-        suites, of other styles, and repeated prompts. The revision of a file is its hash.
+        Rows with `prompt`, `id`, `category`, `suite`, `source`, `licence` and `revision` (of a file, its hash). A prompt
+        that stands there again is left out. An id that stands for several prompts gets a hash of each behind it, since
+        answers are paired by id; so it is the same whatever rows stand around it or are left out.
 
     Raises:
-        DataError: no such set; the file cannot be read, or has no column for the prompt; the Hub cannot be reached, or
-            wants an agreement.
+        DataError: no such set; the file cannot be read, has a row longer or shorter than its header, or no column for the
+            prompt; the Hub cannot be reached, or wants an agreement.
     """
     about = published(name)
     if suite is not None and about.suite is not None and suite != about.suite:
@@ -139,18 +146,26 @@ def fetch(name: str, *, file: Path | None = None, revision: str | None = None, s
     else:
         raw, at = _download(name, about, revision)
     rows: dict[str, dict[str, Any]] = {}
+    with_id: dict[
+        str, set[str]
+    ] = {}  # the prompts of each id, in all suites, so that the suite asked for changes no id
     count = 0
     for number, values in enumerate(raw, 1):
         count += 1
         row = _row(name, about, values, f"{file or about.hub}, row {number}")
-        if row is None or (suite is not None and row["suite"] != suite):
+        if row is None:
             continue
-        rows.setdefault(row["prompt"], {**row, "source": name, "licence": about.licence, "revision": at})
+        with_id.setdefault(row["id"], set()).add(row["prompt"])
+        if suite in (None, row["suite"]):
+            rows.setdefault(row["prompt"], {**row, "source": name, "licence": about.licence, "revision": at})
+    several = [row for row in rows.values() if len(with_id[row["id"]]) > 1]
+    for row in several:
+        row["id"] = f"{row['id']}-{sha256_of(row['prompt'])[:8]}"
     if not rows:
         raise DataError(
             f"{name}: none of {count} rows is a prompt of {suite or about.suite or 'any suite'}; check the file"
         )
-    return Fetched(list(rows.values()), about.licence, at, count - len(rows))
+    return Fetched(list(rows.values()), about.licence, at, count - len(rows), len(several))
 
 
 def _first(values: Mapping[str, Any], names: Iterable[str]) -> Any:
@@ -193,7 +208,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
     if file.suffix == ".csv":
         try:
             with open(file, encoding="utf-8-sig", newline="") as stream:
-                return list(csv.DictReader(stream))
+                return _csv_rows(file, csv.reader(stream))
         except FileNotFoundError:
             raise DataError(f"the data file {file} does not exist; check the path") from None
         except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -209,6 +224,26 @@ def _read(file: Path) -> list[dict[str, Any]]:
             raise DataError(f"{file} is no JSON list of objects; give one object a row")
         return content
     return read_jsonl(file)
+
+
+def _csv_rows(file: Path, reader: Any) -> list[dict[str, Any]]:
+    """A dictionary a row, empty lines left out.
+
+    A comma that was not quoted moves every field behind it, so a ragged row's prompt may be cut, or another column's text.
+    """
+    head: list[str] = next(reader, [])
+    rows = []
+    begins = reader.line_num + 1
+    for row in reader:
+        if row and len(row) != len(head):
+            raise DataError(
+                f"{file}, line {begins} has {len(row)} fields and the header {len(head)}, so no field there is sure to "
+                "stand under its column; quote the fields that hold commas or line ends"
+            )
+        if row:
+            rows.append(dict(zip(head, row, strict=True)))
+        begins = reader.line_num + 1
+    return rows
 
 
 def _download(name: str, about: PublishedSet, revision: str | None) -> tuple[list[dict[str, Any]], str]:

@@ -20,7 +20,7 @@ def verdict(judge: str = "classifier") -> Scorer:
     `llm` alone asks inspect's model role `grader`; `llm:PROVIDER/MODEL` the model named. The verdict, the reason
     and the judge stand in the score's metadata; `logitrail.evals.inspect.logs` reads them back.
     """
-    referee: Judge = named_judge(judge)
+    referee: Judge = LlmJudge() if judge == "llm" else named_judge(judge)
 
     async def score(state: TaskState, target: Target) -> Score:
         about = state.metadata
@@ -53,13 +53,16 @@ async def _judgement(referee: Judge, suite: str, about: dict[str, object], respo
 
 @scorer(metrics=[mean(), stderr(cluster="cluster")])
 def right(scoring: Scoring = "exact") -> Scorer:
-    """Whether a task answer is right (1) or wrong (0): `exact` or `numeric`, as in `logitrail run`."""
+    """Whether a task answer is right (1), wrong (0) or empty (unscored): `exact` or `numeric`, as in `logitrail run`."""
 
     async def score(state: TaskState, target: Target) -> Score:
         response = state.output.completion
-        correct = SCORERS[scoring](response, target.text)
-        found = EMPTY if not response.strip() else Judgement("complied", "compared, not judged")
+        empty = not response.strip()
+        found = EMPTY if empty else Judgement("complied", "compared, not judged")
+        correct = None if empty else SCORERS[scoring](response, target.text)
         metadata = {"verdict": found.verdict, "reason": found.reason, "judge": scoring, "correct": correct}
+        if correct is None:
+            return Score.unscored(reason="no_response", answer=response, explanation=found.reason, metadata=metadata)
         return Score(value=int(correct), answer=response, metadata=metadata)
 
     return score

@@ -17,6 +17,7 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, GenerateConfig
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from logitrail.errors import RecipeError
 from logitrail.evals.attacks import ATTACKS, AttackKind, attack_rows
 from logitrail.evals.inspect.scoring import right, verdict
 from logitrail.evals.scoring import Scoring
@@ -77,6 +78,16 @@ def _rows(prompts: str, suite: Suite, limit: int | None) -> list[Row]:
     return read_rows(Path(prompts), suite).rows[:limit]
 
 
+def _attack_kinds(kinds: str | Sequence[str]) -> list[AttackKind]:
+    """The kinds named, with commas between them or in a list, in the order of `ATTACKS`; all of them where none is."""
+    named = [kind.strip() for kind in (kinds.split(",") if isinstance(kinds, str) else kinds)]
+    wanted = [kind for kind in named if kind]
+    unknown = [kind for kind in wanted if kind not in ATTACKS]
+    if unknown:
+        raise RecipeError(f"there is no attack {unknown[0]!r}; give kinds out of {', '.join(ATTACKS)}, or none for all")
+    return [kind for kind in ATTACKS if kind in wanted] or list(ATTACKS)
+
+
 @task
 def refusal(
     prompts: str,
@@ -129,7 +140,5 @@ def attack(
     system: str = "",
 ) -> Task:
     """Harmful prompts behind prefills, role play and templates, and drawn at a temperature: the share declined."""
-    wanted = kinds.split(",") if isinstance(kinds, str) else kinds
-    chosen = [kind for kind in ATTACKS if kind in wanted] or list(ATTACKS)
-    made = attack_rows(_rows(prompts, "attack", rows), chosen, samples=samples, temperature=temperature)
+    made = attack_rows(_rows(prompts, "attack", rows), _attack_kinds(kinds), samples=samples, temperature=temperature)
     return _task("attack", made, judge, max_tokens, seed, system)

@@ -19,11 +19,13 @@ class JudgeKind:
         make: from what stands behind the colon of its name, or None.
         summary: what it is and needs, for a reader who chooses.
         argument: what may stand behind the colon; None if nothing may.
+        alone: None if the name may stand alone, else why it cannot.
     """
 
     make: Callable[[str | None], Judge]
     summary: str
     argument: str | None = None
+    alone: str | None = None
 
 
 def _llm(model: str | None) -> Judge:
@@ -47,7 +49,10 @@ JUDGES: dict[str, JudgeKind] = {
         lambda _: ClassifierJudge(), "small logistic regression that ships with the package; reads the prompt too; free"
     ),
     "llm": JudgeKind(
-        _llm, "a model that any provider of inspect_ai serves, with the published rubric", "PROVIDER/MODEL"
+        _llm,
+        "a model that any provider of inspect_ai serves, with the published rubric",
+        "PROVIDER/MODEL",
+        alone="names no model, and only inspect's own tasks have a role to ask instead",
     ),
     "wildguard": JudgeKind(_guard("wildguard"), "WildGuard (7B): refusals and harm", "PATH of the weights"),
     "llama-guard": JudgeKind(
@@ -64,7 +69,8 @@ def judge(name: str) -> Judge:
     """The judge called `name`: `keyword`, or with an argument behind a colon, `llm:openai/gpt-4o`.
 
     Raises:
-        RecipeError: there is none, it takes no argument or lacks one, or what it needs is not installed.
+        RecipeError: there is none, it takes no argument or lacks one, or what it needs is not installed. `llm` lacks one:
+            inspect's model role `grader` is there inside its tasks alone, which make `LlmJudge()` themselves.
     """
     kind, colon, argument = name.partition(":")
     if kind not in JUDGES:
@@ -73,6 +79,8 @@ def judge(name: str) -> Judge:
         raise RecipeError(f"the judge {kind!r} takes nothing behind a colon, got {name!r}; write {kind!r}")
     if colon and not argument:
         raise RecipeError(f"{name!r} ends with a colon; write {kind}:{JUDGES[kind].argument}")
+    if not colon and JUDGES[kind].alone is not None:
+        raise RecipeError(f"the judge {kind!r} {JUDGES[kind].alone}; write {kind}:{JUDGES[kind].argument}")
     return JUDGES[kind].make(argument or None)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -45,6 +47,19 @@ def shipped() -> Weights:
         {name: tuple(values) for name, values in table["named"].items()},
         {run: tuple(values) for run, values in table["runs"].items()},
     )
+
+
+def prompt_hash(prompt: str) -> str:
+    """Of a prompt, whatever its case, white space and Unicode form: 32 bits, which tell prompts apart and hold no text."""
+    text = " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+@cache
+def training_prompts() -> frozenset[str]:
+    """`prompt_hash` of every prompt that the shipped weights saw an answer to."""
+    table = json.loads(resources.files(__package__).joinpath("trained_on.json").read_text(encoding="utf-8"))
+    return frozenset(table["prompts"])
 
 
 def probabilities(scores: list[float]) -> list[float]:
@@ -89,3 +104,7 @@ class ClassifierJudge:
             spoken[name] = spoken.get(name, 0.0) + pull[chosen] - sum(pull) / len(pull)
         most = [name for name in sorted(spoken, key=spoken.__getitem__, reverse=True)[:_SHOWN] if spoken[name] > 0]
         return Judgement(verdict, f"p({verdict}) = {p[verdict]:.2f}" + (f"; {', '.join(most)}" if most else ""))
+
+    def trained_on(self, prompt: str) -> bool:
+        """Whether the shipped weights were trained on an answer to `prompt`."""
+        return prompt_hash(prompt) in training_prompts()

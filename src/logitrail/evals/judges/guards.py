@@ -134,6 +134,7 @@ class GuardJudge:
         self._path = path or self.guard.default
         self._batch_size = batch_size
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
+        self._failure: str | None = None
 
     @cached_property
     def commit(self) -> str | None:
@@ -153,6 +154,17 @@ class GuardJudge:
         turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
+    def token_ids(self, tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> list[int]:
+        """What the guard reads, with the BOS that its tokenizer has in front, once.
+
+        A chat template writes its own, so nothing is added to it, and WildGuard's format has it in its text.
+        """
+        ids = list(tokenizer(self.text(tokenizer, prompt, response), add_special_tokens=False)["input_ids"])
+        bos = tokenizer.bos_token_id
+        bare = self.guard.template is not None and bos is not None and ids[:1] != [bos]
+        # As an id: in the text, the words behind it could be cut differently than at a text's beginning.
+        return [bos, *ids] if bare else ids
+
     def judge(self, prompt: str, response: str) -> Judgement:
         """The guard's verdict."""
         return self.judge_many([(prompt, response)])[0]
@@ -171,40 +183,44 @@ class GuardJudge:
         import torch
 
         model, tokenizer = self._load()
-        texts = [self.text(tokenizer, prompt, response) for prompt, response in pairs]
-        tokenizer.padding_side = "left"
-        encoded = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
-        encoded = {name: encoded[name].to(model.device) for name in ("input_ids", "attention_mask")}
+        rows = [self.token_ids(tokenizer, prompt, response) for prompt, response in pairs]
+        width = max(map(len, rows))
+        padded = [[tokenizer.pad_token_id] * (width - len(row)) + row for row in rows]
+        mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
         with torch.inference_mode():
             output = model.generate(
-                **encoded,
+                input_ids=torch.tensor(padded, device=model.device),
+                attention_mask=torch.tensor(mask, device=model.device),
                 max_new_tokens=self.guard.max_new_tokens,
                 do_sample=False,
                 temperature=None,
                 top_p=None,
                 pad_token_id=tokenizer.pad_token_id,
             )
-        width = encoded["input_ids"].shape[1]
         return [str(text) for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
 
     def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        from logitrail.errors import ModelError
+
+        if self._failure is not None:  # every batch asks, and trying takes minutes
+            raise ModelError(self._failure)
         if self._loaded is None:
             import torch
             from transformers import AutoTokenizer
 
-            from logitrail.errors import ModelError
             from logitrail.models.loading import load_weights
 
             try:
                 tokenizer = AutoTokenizer.from_pretrained(self._path, revision=self.commit)
                 model = load_weights(self._path, revision=self.commit)
+                model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
             except Exception as error:  # whatever a loader of foreign files raises becomes one line
-                raise ModelError(
+                self._failure = (
                     f"the guard model {self._path} cannot be loaded ({' '.join(str(error).split())[:200]}); give the "
                     "folder of its weights behind a colon, or log in and accept its licence"
-                ) from error
+                )
+                raise ModelError(self._failure) from error
             if tokenizer.pad_token_id is None:
                 tokenizer.pad_token = tokenizer.eos_token
-            model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
             self._loaded = model, tokenizer
         return self._loaded

@@ -30,7 +30,8 @@ class Judge(Protocol):
 
     A judge that cannot reach a verdict (a service that is down, a timeout, an empty answer) returns `not_scored` with
     the reason; it raises only on misuse. One that judges many answers better together has `judge_many` too
-    (`ManyJudge`); one whose verdict means nothing for some suites names the others in `suites`.
+    (`ManyJudge`); one whose verdict means nothing for some suites names the others in `suites`; one that was trained says
+    on which prompts (`TrainedJudge`).
     """
 
     @property
@@ -49,6 +50,15 @@ class ManyJudge(Protocol):
 
     def judge_many(self, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
         """One verdict a (prompt, response) pair, in order."""
+        ...
+
+
+@runtime_checkable
+class TrainedJudge(Protocol):
+    """A judge that was trained on labelled answers and knows to which prompts."""
+
+    def trained_on(self, prompt: str) -> bool:
+        """Whether an answer to `prompt` was among its training rows: its verdict on another one measures little."""
         ...
 
 

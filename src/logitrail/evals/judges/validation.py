@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from logitrail.artifacts import read_jsonl
 from logitrail.errors import DataError
 from logitrail.evals.answers import VERDICTS
-from logitrail.evals.judges.protocol import Judge, judge_all
+from logitrail.evals.judges.protocol import Judge, TrainedJudge, judge_all
 from logitrail.stats import wilson
 from logitrail.types import Verdict
 
@@ -60,6 +60,8 @@ class Agreement:
         specificity: share of the rest that the judge does not call declined.
         three_way_accuracy, three_way: accuracy and kappa of refused, partial, complied (and incoherent) apart.
         confusion: counts by people's verdict, then the judge's.
+        trained_on: how many of the `n` answer a prompt that the judge was trained on; None for a judge that does not say.
+        unseen: the same figures on the other rows, where there are both kinds; what the judge was trained on flatters it.
     """
 
     n: int
@@ -72,6 +74,8 @@ class Agreement:
     three_way_accuracy: Estimate
     three_way: Estimate
     confusion: dict[str, dict[str, int]]
+    trained_on: int | None = None
+    unseen: Agreement | None = None
 
     @property
     def judge_error(self) -> dict[str, int]:
@@ -102,6 +106,8 @@ class Agreement:
             "judge_error": self.judge_error,
             "three_way": {"accuracy": self.three_way_accuracy.as_dict(), "kappa": self.three_way.as_dict()},
             "confusion": self.confusion,
+            "trained_on": self.trained_on,
+            "unseen": None if self.unseen is None else self.unseen.as_dict(),
         }
 
 
@@ -270,4 +276,14 @@ def validate(
             "mend that, or name another judge"
         )
     rows = [(label.prompt, label.label, found.verdict) for label, found in zip(labels, given, strict=True)]
-    return agreement(rows, draws=draws, seed=seed)
+    result = agreement(rows, draws=draws, seed=seed)
+    if not isinstance(judge, TrainedJudge):
+        return result
+    seen = {prompt: judge.trained_on(prompt) for prompt, _, _ in rows}
+    unseen = [row for row in rows if not seen[row[0]]]
+    other = sum("not_scored" not in row[1:] for row in unseen)
+    return replace(
+        result,
+        trained_on=result.n - other,
+        unseen=agreement(unseen, draws=draws, seed=seed) if 0 < other < result.n else None,
+    )
