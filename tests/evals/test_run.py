@@ -13,7 +13,8 @@ import pytest
 import logitrail.models.generation
 from logitrail.errors import DataError
 from logitrail.evals import Judgement, Row, evaluate, judge, read_answers
-from logitrail.evals.run import plan_batches
+from logitrail.evals.judges import EMPTY
+from logitrail.evals.run import Earlier, judged, plan_batches
 
 SETTINGS: dict[str, Any] = {"max_new_tokens": 8, "batch_size": 3, "scoring": "numeric"}
 ROWS = 18
@@ -107,6 +108,7 @@ def test_a_torn_line_is_dropped_and_only_its_batch_is_generated_again(
         run(tiny, suites, path, on_progress=stop_at(9))
     partial = path.with_name("answers.jsonl.partial")
     partial.write_bytes(partial.read_bytes()[:-7])
+    path.with_name("answers.jsonl.judged.partial").unlink()  # else a verdict stands there, and no answer is asked for
     generated.clear()
     assert run(tiny, suites, path) == expected
     assert path.read_bytes() == whole.read_bytes()
@@ -124,7 +126,7 @@ def test_a_damaged_partial_file_is_begun_anew(tiny: Any, suites: Any, tmp_path: 
 
 @pytest.mark.parametrize(
     "change",
-    [{"max_new_tokens": 7}, {"batch_size": 4}, {"seed": 1}, {"scoring": "exact"}, {"fingerprint": "other"}],
+    [{"max_new_tokens": 7}, {"batch_size": 4}, {"seed": 1}, {"fingerprint": "other"}],
 )
 def test_other_settings_or_weights_use_nothing_of_a_partial_file(
     tiny: Any, suites: Any, tmp_path: Path, generated: list[str], change: dict[str, Any]
@@ -135,6 +137,18 @@ def test_other_settings_or_weights_use_nothing_of_a_partial_file(
     generated.clear()
     run(tiny, suites, path, **change)
     assert len(generated) == ROWS
+
+
+def test_another_way_to_score_keeps_the_answers_and_no_verdict(
+    tiny: Any, suites: Any, tmp_path: Path, generated: list[str]
+) -> None:
+    whole, path = tmp_path / "whole.jsonl", tmp_path / "answers.jsonl"
+    expected = run(tiny, suites, whole, scoring="exact")
+    with pytest.raises(StoppedError):
+        run(tiny, suites, path, on_progress=stop_at(18))
+    generated.clear()
+    assert run(tiny, suites, path, scoring="exact") == expected
+    assert (path.read_bytes(), generated) == (whole.read_bytes(), [])
 
 
 def test_other_rows_use_nothing_of_a_partial_file(tiny: Any, suites: Any, tmp_path: Path, generated: list[str]) -> None:
@@ -180,6 +194,59 @@ def test_a_killed_process_is_resumed(tiny: Any, suites: Any, tmp_path: Path, gen
     assert run(tiny, suites, path) == expected
     assert path.read_bytes() == whole.read_bytes()
     assert len(generated) == ROWS - done
+
+
+class Counting:
+    """A judge that is slow to be killed in: it says what it was asked, and stops the process at a wish."""
+
+    name = "counting"
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.asked: list[str] = []
+        self._stop_at = stop_at
+
+    def judge(self, prompt: str, response: str) -> Judgement:
+        self.asked.append(prompt)
+        if len(self.asked) == self._stop_at:
+            raise KeyboardInterrupt
+        return Judgement("refused", "always")
+
+
+def test_what_was_generated_before_a_judge_was_killed_is_not_generated_again(
+    tiny: Any, suites: Any, tmp_path: Path, generated: list[str]
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    whole = tmp_path / "whole.jsonl"
+    expected = run(tiny, suites, whole, judge=Counting())
+    generated.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, suites, path, judge=Counting(stop_at=5))
+    assert run(tiny, suites, path, judge=Counting()) == expected
+    assert path.read_bytes() == whole.read_bytes()
+    assert sorted(generated) == sorted(row.prompt for rows in suites.values() for row in rows)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["answers.jsonl", "whole.jsonl"]
+
+
+def test_another_judge_asks_for_no_answer_again(tiny: Any, suites: Any, tmp_path: Path, generated: list[str]) -> None:
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    before = run(tiny, suites, first)
+    assert before.generation is not None
+    given = Earlier(before.generation, {(a.suite, a.id): a.response for a in read_answers(first)})
+    generated.clear()
+    judged = run(tiny, suites, second, judge=Counting(), earlier=given)
+    assert generated == []
+    assert [a.response for a in read_answers(second)] == [a.response for a in read_answers(first)]
+    assert {a.verdict for a in read_answers(second) if a.response.strip()} == {"refused"}
+    assert judged.generation == before.generation
+    run(tiny, suites, tmp_path / "third.jsonl", judge=Counting(), earlier=given._replace(generation="another"))
+    assert len(generated) == ROWS
+
+
+def test_an_empty_answer_to_a_task_is_no_result(tiny: Any, suites: Any) -> None:
+    row = suites["utility"][0]
+    empty = judged("utility", row, " \n", EMPTY, "numeric")
+    assert (empty.correct, empty.scored) == (None, False)
+    assert judged("utility", row, "none at all", Judgement("complied", ""), "numeric").correct is False
 
 
 def test_batches_do_not_mix_suites_and_hold_every_row_once(tiny: Any, suites: Any) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from logitrail.artifacts import sha256_of, sha256_of_json, write_jsonl
+from logitrail.artifacts import sha256_of, sha256_of_json, storage_errors, write_jsonl
 from logitrail.errors import DataError, RecipeError
 from logitrail.evals.answers import JudgedAnswer, answers_files
 from logitrail.evals.judges import EMPTY, Judge, Judgement, judge_all
 from logitrail.evals.progress import ProgressFile
 from logitrail.evals.scoring import SCORERS, Scoring, last_number
-from logitrail.evals.suites import Row, require_suite
+from logitrail.evals.suites import SUITES, Row, Suite, require_suite
 from logitrail.evals.summary import EvaluationSummary, summarise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_VERSION = 2
+_VERSION = 3
 Batch = list[tuple[str, Row]]
 
 
@@ -81,14 +81,20 @@ def plan_batches(
     return batches
 
 
+def silent_on(judge: Judge) -> frozenset[Suite]:
+    """The suites that a judge says nothing about by design: a guard that only sees harm has no word on harmless prompts."""
+    suites = getattr(judge, "suites", None)
+    return frozenset() if suites is None else frozenset(SUITES) - {"utility"} - set(suites)
+
+
 def verdicts_on(judge: Judge, batch: Batch, responses: Sequence[str]) -> list[Judgement]:
     """A judge's verdicts on a batch's answers; those that are empty, or that it cannot judge, are not scored."""
-    suites = getattr(judge, "suites", None)
+    silent = silent_on(judge)
     given: dict[int, Judgement] = {}
     for index, ((suite, _), response) in enumerate(zip(batch, responses, strict=True)):
         if not response.strip():
             given[index] = EMPTY
-        elif suites is not None and suite != "utility" and suite not in suites:
+        elif suite in silent:
             given[index] = Judgement("not_scored", f"{judge.name} says nothing about the suite {suite}")
     asked = [index for index in range(len(batch)) if index not in given]
     pairs = [(batch[index][1].question, batch[index][1].prefill + responses[index]) for index in asked]
@@ -98,7 +104,8 @@ def verdicts_on(judge: Judge, batch: Batch, responses: Sequence[str]) -> list[Ju
 
 def judged(suite: str, row: Row, response: str, verdict: Judgement, scoring: Scoring) -> JudgedAnswer:
     """`response` (behind its prefill) with its verdict, and for `utility` whether it is right."""
-    correct = SCORERS[scoring](response, row.answer) if suite == "utility" and row.answer is not None else None
+    asked = suite == "utility" and row.answer is not None and bool(response.strip())  # an empty answer is no result
+    correct = SCORERS[scoring](response, row.answer or "") if asked else None
     return JudgedAnswer(
         suite=suite,
         id=row.id,
@@ -131,6 +138,17 @@ def batch_seed(seed: int, batch: Batch) -> int:
     return int(sha256_of(str(seed), *(f"{suite}/{row.id}" for suite, row in batch))[:8], 16)
 
 
+class Earlier(NamedTuple):
+    """What an evaluation generated: by suite and row id the answer, and what it all depends on.
+
+    Attributes:
+        generation: `EvaluationSummary.generation`.
+    """
+
+    generation: str
+    responses: Mapping[tuple[str, str], str]
+
+
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -144,14 +162,17 @@ def evaluate(
     scoring: Scoring = "exact",
     system: str | None = None,
     fingerprint: str | None = None,
+    earlier: Earlier | None = None,
+    keep_generated: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationSummary:
     """Answer every row, judge the answers, write them to `answers_path`, and return the rates.
 
-    Greedy, and at a row's own temperature where it has one. Finished batches go to `answers_path` + `.partial`, on disk
-    before the next begins; the same call after a kill goes on behind the last of them and ends with the same bytes. The
-    partial file is thrown away when rows, settings, judges or model differ, and deleted when `answers_path` is written.
-    All files are private (0600).
+    Greedy, and at a row's own temperature where it has one. A batch's answers go to `answers_path` + `.partial` as soon as
+    they are generated, on disk before a judge sees them, and its verdicts to `.judged.partial` before the next begins; the
+    same call after a kill goes on behind the last of them and ends with the same bytes. These files are thrown away when
+    rows, settings or model differ (the verdicts also when the judges do), and deleted when `answers_path` is written. All
+    files are private (0600).
 
     Args:
         suites: each suite's rows; ids distinct within a suite.
@@ -162,6 +183,9 @@ def evaluate(
         system: a system message in front of every prompt of every suite, as in deployment; a judge is not shown it.
         fingerprint: a name that changes with the weights and the tokenizer; by default their hashes, one pass
             over the weights.
+        earlier: answers of an earlier evaluation; where they are of the same generation, none is generated again.
+        keep_generated: leave the generated answers for a next call, until `forget_generated` is called: for one who has
+            more to do behind this that can fail.
         on_progress: called with rows done and rows in all, once at the start and after every batch. What it
             raises ends the evaluation, with that batch kept.
 
@@ -179,15 +203,13 @@ def evaluate(
         raise RecipeError(f"the judges are {names}; name at least one, and each once")
     batches = plan_batches(tokenizer, suites, batch_size, system=system)
     longest = {suite: max_new_tokens if isinstance(max_new_tokens, int) else max_new_tokens[suite] for suite in suites}
-    key = sha256_of_json(
+    generation = sha256_of_json(
         {
             "version": _VERSION,
             "suites": {suite: [row.as_dict() for row in rows] for suite, rows in suites.items()},
-            "judges": names,
             "max_new_tokens": longest,
             "batch_size": batch_size,
             "seed": seed,
-            "scoring": scoring,
             "system": system,
             "model": model_fingerprint(model, tokenizer) if fingerprint is None else fingerprint,
         }
@@ -196,25 +218,37 @@ def evaluate(
     report = on_progress or (lambda done, total: None)
     files = [answers_path.with_name(name) for name in answers_files(names).values()]
     files[0] = answers_path
-    with ProgressFile(answers_path.with_name(answers_path.name + ".partial"), key) as progress:
+    judging = sha256_of_json({"generation": generation, "judges": names, "scoring": scoring})
+    known = earlier.responses if earlier is not None and earlier.generation == generation else {}
+    with (
+        ProgressFile(_generated_file(answers_path), generation) as kept,
+        ProgressFile(answers_path.with_name(answers_path.name + ".judged.partial"), judging) as progress,
+    ):
         done = sum(len(answers) for answers in progress.batches.values())
         report(done, total)
         for number, batch in enumerate(batches):
             if number in progress.batches:
                 continue
             first_suite, first = batch[0]
-            texts = generate(
-                model,
-                tokenizer,
-                [row.prompt for _, row in batch],
-                max_new_tokens=longest[first_suite],
-                batch_size=len(batch),
-                temperature=first.temperature,
-                seed=batch_seed(seed, batch),
-                prefill=first.prefill,
-                system=system,
-            )
-            responses = [answer.text for answer in texts]
+            if number in kept.batches:
+                responses = [answer["response"] for answer in kept.batches[number]]
+            elif all((suite, row.id) in known for suite, row in batch):
+                responses = [known[suite, row.id].removeprefix(row.prefill) for suite, row in batch]
+            else:
+                texts = generate(
+                    model,
+                    tokenizer,
+                    [row.prompt for _, row in batch],
+                    max_new_tokens=longest[first_suite],
+                    batch_size=len(batch),
+                    temperature=first.temperature,
+                    seed=batch_seed(seed, batch),
+                    prefill=first.prefill,
+                    system=system,
+                )
+                responses = [answer.text for answer in texts]
+                # Before a judge is asked: one that takes a minute a verdict is where a kill is likeliest.
+                kept.add(number, [{"response": response} for response in responses])
             given = [verdicts_on(one, batch, responses) for one in judges]
             progress.add(
                 number,
@@ -236,11 +270,24 @@ def evaluate(
         for path, answers in reversed(list(zip(files, by_judge, strict=True))):
             write_jsonl(path, (answer.as_dict() for answer in answers), private=True)
         progress.remove()
+        if not keep_generated:
+            kept.remove()
     each = {
         name: summarise(answers, judge=name, scoring=scoring).suites
         for name, answers in zip(names, by_judge, strict=True)
     }
-    return EvaluationSummary(each[names[0]], each if len(names) > 1 else {})
+    return EvaluationSummary(each[names[0]], each if len(names) > 1 else {}, generation)
+
+
+def _generated_file(answers_path: Path) -> Path:
+    return answers_path.with_name(answers_path.name + ".partial")
+
+
+def forget_generated(answers_path: Path) -> None:
+    """Delete what `keep_generated` left beside these answers."""
+    path = _generated_file(answers_path)
+    with storage_errors(path):
+        path.unlink(missing_ok=True)
 
 
 def _as_judged(values: Mapping[str, Any], judge: int) -> dict[str, Any]:

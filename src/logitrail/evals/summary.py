@@ -46,10 +46,14 @@ class SuiteSummary:
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """Every suite's numbers: the first judge's, and where several judged, each one's in `judges`."""
+    """Every suite's numbers: the first judge's, and where several judged, each one's in `judges`.
+
+    `generation` is a hash of all that the answers depend on, the judges left out.
+    """
 
     suites: dict[str, SuiteSummary]
     judges: dict[str, dict[str, SuiteSummary]] = field(default_factory=dict)
+    generation: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The form in `summary.json`; `judges` only where there are several, each with the file of its answers."""
@@ -61,6 +65,7 @@ class EvaluationSummary:
         return {
             "suites": {name: suite.as_dict() for name, suite in self.suites.items()},
             **({"judges": several} if several else {}),
+            **({} if self.generation is None else {"generation": self.generation}),
         }
 
 

@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from logitrail.artifacts import sha256_of
+from logitrail.artifacts import sha256_of, storage_errors
 from logitrail.config import ModelSection, Recipe
-from logitrail.errors import ArtifactError, DataError
-from logitrail.evals import Row, answers_files, attack_rows, evaluate, judge, read_rows
+from logitrail.errors import ArtifactError, DataError, LogitrailError
+from logitrail.evals import Row, answers_files, attack_rows, evaluate, judge, read_answers, read_rows
 from logitrail.evals.published import PUBLISHED
+from logitrail.evals.run import Earlier, forget_generated
 from logitrail.evals.summary import EvaluationSummary
 from logitrail.methods import method
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import LoadedModel
-from logitrail.seals import read_sealed, require_files
+from logitrail.seals import read_checked, read_sealed, require_files
 from logitrail.stages.context import Context
 from logitrail.stages.folder import SUMMARY, run_stage
 from logitrail.stages.train import train_key
@@ -44,7 +45,10 @@ def suites_of(recipe: Recipe) -> dict[str, list[Row]]:
     if section.harmless is not None:
         suites["over_refusal"] = read_rows(section.harmless, "over_refusal").rows
     if recipe.data.test is not None and section.task_metric in ("exact", "numeric"):
-        suites["utility"] = _task_rows(recipe, recipe.data.test)
+        data = recipe.data
+        suites["utility"] = task_rows(
+            recipe.data.test, prompt=data.prompt, response=data.response, limit=data.test_limit
+        )
     suites = {name: rows[: section.limit] for name, rows in suites.items()}
     if section.attack is not None:
         attack = section.attack
@@ -64,9 +68,13 @@ def _no_set_by_name(recipe: Recipe) -> None:
             )
 
 
-def _task_rows(recipe: Recipe, path: Path) -> list[Row]:
-    data = recipe.data
-    chats = load_chat_rows(path, prompt=data.prompt, response=data.response, limit=data.test_limit)
+def task_rows(path: Path, *, prompt: str = "prompt", response: str = "response", limit: int | None = None) -> list[Row]:
+    """Held-out task rows, in any form that training takes, as the utility suite asks them.
+
+    Raises:
+        DataError: the file cannot be read, or a row asks more than one question.
+    """
+    chats = load_chat_rows(path, prompt=prompt, response=response, limit=limit)
     rows: dict[str, Row] = {}
     for number, chat in enumerate(chats, 1):
         before = chat["prompt"]
@@ -143,22 +151,34 @@ def _tree_hash(folder: Path | None) -> str | None:
 
 
 def evaluation(
-    context: Context, name: str, *, on_loaded: Callable[[LoadedModel], object] | None = None
+    context: Context,
+    name: str,
+    *,
+    judge_again: bool = False,
+    on_loaded: Callable[[LoadedModel], object] | None = None,
 ) -> dict[str, Any]:
     """Measure one model, unless it is measured; a killed evaluation goes on behind its last finished batch.
 
+    Answers that are there are not generated again, whoever judges them now.
+
     Args:
+        judge_again: have finished answers judged anew, by a judge that could not be reached or has changed.
         on_loaded: called with the model where it had to be loaded, for whoever else measures it.
     """
     folder = context.out / "eval" / name
     section = context.recipe.eval
+    earlier = _earlier(folder)
+    if judge_again:
+        with storage_errors(folder):
+            (folder / SUMMARY).unlink(missing_ok=True)
 
     def work() -> dict[str, Any]:
         suites = suites_of(context.recipe)
         loaded = load_named(context, name)
         if on_loaded is not None:
             on_loaded(loaded)
-        summary = measured(context, name, loaded, suites, folder, f"evaluating {name}")
+        label = f"evaluating {name}"
+        summary = measured(context, name, loaded, suites, folder, label, earlier, keep_generated=True)
         return {
             "model": name,
             "weights": weights_fingerprint(loaded.model),
@@ -179,11 +199,34 @@ def evaluation(
         hub_models=[*context.hub_models, *judges],
         outputs=files,
     )
+    forget_generated(folder / _ANSWERS)  # not before: what comes behind the answers can fail too
     return summary
 
 
+def _earlier(folder: Path) -> Earlier | None:
+    """The answers of a finished evaluation that lies there, of this recipe or of another one."""
+    try:
+        summary = read_checked(folder)
+        answers = read_answers(folder / _ANSWERS)
+        return Earlier(summary["generation"], {(answer.suite, answer.id): answer.response for answer in answers})
+    except (
+        LogitrailError,
+        KeyError,
+        TypeError,
+    ):  # there is none, or one to be made anew: whatever is wrong is said there
+        return None
+
+
 def measured(
-    context: Context, name: str, loaded: LoadedModel, suites: Mapping[str, Sequence[Row]], folder: Path, label: str
+    context: Context,
+    name: str,
+    loaded: LoadedModel,
+    suites: Mapping[str, Sequence[Row]],
+    folder: Path,
+    label: str,
+    earlier: Earlier | None = None,
+    *,
+    keep_generated: bool = False,
 ) -> EvaluationSummary:
     """Ask a loaded model those suites as the recipe's `eval` says; its answers go to `folder`."""
     section = context.recipe.eval
@@ -211,6 +254,8 @@ def measured(
             seed=context.recipe.seed,
             scoring="numeric" if section.task_metric == "numeric" else "exact",
             system=system_of(context, name),
+            earlier=earlier,
+            keep_generated=keep_generated,
             on_progress=advance,
         )
 

@@ -28,14 +28,14 @@ SUITES = ("refusal", "over_refusal")
 """Whose prompts are asked: the harmful and the harmless ones of the evaluation, which no training saw."""
 
 
-def evaluation_and_probabilities(context: Context, name: str) -> dict[str, Any]:
+def evaluation_and_probabilities(context: Context, name: str, *, judge_again: bool = False) -> dict[str, Any]:
     """Measure one model in both ways, loading it once; the evaluation's summary.
 
     Where the tokens of this recipe are not found yet, as when the starting model alone is evaluated, the answers alone.
     """
     if finished(context.out / "tokens", tokens_key(context)) is None:
-        return evaluation(context, name)
-    summary = evaluation(context, name, on_loaded=partial(probabilities, context, name))
+        return evaluation(context, name, judge_again=judge_again)
+    summary = evaluation(context, name, judge_again=judge_again, on_loaded=partial(probabilities, context, name))
     probabilities(context, name)
     return summary
 
