@@ -22,5 +22,9 @@ Verdict = Literal["refused", "complied", "partial", "incoherent", "not_scored"]
 Decision = Literal["pass", "fail", "inconclusive"]
 """What the gate says."""
 
+FEWEST_RUNS = 3
+"""Trainings that decide for a recipe: with two the limits pass up to 7% of the time, at a nominal 5%
+(benchmarks/statistics)."""
+
 SCHEMA_VERSION = 1
 """Of every `summary.json`; raised when a reader of the old form would misread the new one."""

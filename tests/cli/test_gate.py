@@ -37,11 +37,12 @@ def test_one_run_then_other_runs_beside_it(project, logitrail):
     both = logitrail("gate", first, "--with", project.folder / "two", "--junit", junit, "--json")
     summary = json.loads(both.out)
     assert both.code == CODES[summary["decision"]]
-    assert summary["run_to_run"] == {"covered": True, "runs": 2, "note": None}
+    assert (summary["run_to_run"]["covered"], summary["run_to_run"]["runs"]) == (False, 2)
+    assert "2 trainings are too few" in summary["run_to_run"]["note"]
     assert len(summary["suites"]["refusal"]["repeats"]["runs"]) == 2
     suites = ET.parse(junit).getroot()
     assert suites.tag == "testsuites"
-    assert suites.find("testsuite/testcase[@name='run_to_run']/skipped") is None
+    assert suites.find("testsuite/testcase[@name='run_to_run']/skipped") is not None  # two do not cover it
 
     # A later report, or the run again, decides as the gate did; the gate itself takes what it is given.
     assert logitrail("report", first).code == 0
@@ -56,7 +57,32 @@ def test_one_run_then_other_runs_beside_it(project, logitrail):
     assert logitrail("run", project.write(methods=["str"], out="three", seed=6, training__str_weight=0.9)).code == 0
     wrong = logitrail("gate", project.write(methods=["str"], out="one"), "--with", project.folder / "three")
     assert wrong.code == 2
-    assert "another `training`" in wrong.error_lines[0]
+    assert "another `training.str_weight` (0.9 instead of nothing)" in wrong.error_lines[0]
+    for key, change in (
+        ("eval.judge", {"eval__judge": "keyword"}),
+        ("eval.max_new_tokens", {"eval__max_new_tokens": 5}),
+    ):
+        out = key.split(".")[1]
+        assert logitrail("run", project.write(methods=["str"], out=out, seed=7, **change)).code == 0
+        wrong = logitrail("gate", project.write(methods=["str"], out="one"), "--with", project.folder / out)
+        assert wrong.code == 2
+        assert f"another `{key}`" in wrong.error_lines[0]
+
+
+def test_another_training_file_is_no_repeat_and_a_copy_of_it_is(project, logitrail):
+    train = project.folder / project.content["data"]["train"]
+    rows = train.read_text().splitlines(keepends=True)
+    (project.folder / "fewer.jsonl").write_text("".join(rows[:-1]))
+    (project.folder / "copy.jsonl").write_text("".join(rows))
+    assert logitrail("run", project.write(methods=["str"], out="one")).code == 0
+    for name, code in (("fewer", 2), ("copy", None)):
+        assert logitrail("run", project.write(methods=["str"], out=name, seed=5, data__train=f"{name}.jsonl")).code == 0
+        found = logitrail("gate", project.write(methods=["str"], out="one"), "--with", project.folder / name)
+        if code == 2:
+            assert found.code == 2
+            assert "another `data.train`" in found.error_lines[0]
+        else:
+            assert "over 2 trainings" in found.out or "2 trainings" in found.out
 
 
 def test_seeds_that_the_recipe_names_are_trained_and_gated(project, logitrail):

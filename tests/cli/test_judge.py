@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,29 @@ def test_validate(tmp_path, logitrail, judge):
     assert "1.000" in shown.out
 
 
+def test_validate_says_what_the_judge_was_trained_on(tmp_path, logitrail):
+    """A figure on its own training rows measures nothing, and was printed like any other."""
+    written = Path(__file__).parents[2] / "benchmarks" / "judges" / "written.jsonl"
+    seen = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()][:6]
+    seen = [{key: row[key] for key in ("prompt", "response", "label")} for row in seen]
+    for rows, unseen in (([*LABELS, *seen], 4), (seen, None)):
+        path = write_jsonl(tmp_path / "labels.jsonl", rows)
+        result = logitrail("judge", "validate", "--labels", path, "--json")
+        assert result.code == 0, result.err
+        found = json.loads(result.out)
+        assert (found["n"], found["trained_on"]) == (len(rows), 6)
+        assert (found["unseen"] and found["unseen"]["n"]) == unseen
+        assert found["beside"]["keyword"]["trained_on"] is None
+        shown = logitrail("judge", "validate", "--labels", path)
+        for err in (result.err, shown.err):
+            assert f"warning: the judge classifier was trained on the prompts of 6 of these {len(rows)} answers" in err
+        assert ("classifier, unseen" in shown.out) == (unseen is not None)
+    path = write_jsonl(tmp_path / "labels.jsonl", LABELS)
+    result = logitrail("judge", "validate", "--labels", path, "--json")
+    assert "trained" not in result.err
+    assert (json.loads(result.out)["trained_on"], json.loads(result.out)["unseen"]) == (0, None)
+
+
 @pytest.mark.parametrize(
     ("rows", "arguments", "words"),
     [
@@ -52,6 +76,7 @@ def test_validate(tmp_path, logitrail, judge):
         ([{"prompt": "a", "response": "", "label": "refused"}], [], "no verdict on any of 1 answers (empty answer)"),
         (LABELS, ["--judge", "oracle"], "known judges: classifier"),
         (LABELS, ["--judge", "keyword:x"], "nothing behind a colon"),
+        (LABELS, ["--judge", "llm"], "write llm:PROVIDER/MODEL"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, logitrail, rows, arguments, words):
@@ -124,6 +149,13 @@ def test_what_validate_prints_is_what_the_gate_takes(project, tmp_path, logitrai
     found = recipe.gate.judge_error.model_dump()
     assert {key: found[key] for key in counts} == counts
     assert found["file"] == tmp_path / "validate.json"
+    # Two answers a prompt hang together: they count as one label, and no error of the judge gets lost by it.
+    twice = json.loads(printed) | {"n": 10, "prompts": 5, "judge_error": {k: 2 * v for k, v in counts.items()}}
+    (tmp_path / "twice.json").write_text(json.dumps(twice), encoding="utf-8")
+    halved = load_recipe(
+        project.write(eval__judge="keyword", gate__judge_error={"file": "twice.json"})
+    ).gate.judge_error
+    assert {key: getattr(halved, key) for key in counts} == counts
     assert (
         load_recipe(project.write(gate__judge_error={**counts, "refused_right": 1})).gate.judge_error.refused_right == 1
     )

@@ -108,7 +108,8 @@ def run_tables(summary: dict[str, Any]) -> None:
     )
     for name, gate in summary["gate"].items():
         runs = gate["run_to_run"]
-        over = f"over {runs['runs']} trainings" if runs["covered"] else "one training: run-to-run noise is not covered"
+        over = f"over {runs['runs']} trainings" if runs["runs"] > 1 else "one training"
+        over += "" if runs["covered"] else ": run-to-run noise is not covered"
         console().print(_text(f"gate of {name}: {gate['decision'].upper()} ({over})"))
 
 
@@ -181,6 +182,10 @@ def gate_lines(summary: dict[str, Any]) -> list[str]:
     if unscored:
         rule = "counted against the candidate" if summary["unscored"] == "against" else "left out, as the recipe asks"
         lines.append(f"{unscored} prompts were not scored: {rule}")
+    for suite, of in summary["suites"].items():
+        if any((of["not_scored_by_judge"] or {}).values()):
+            each = ", ".join(f"{judge} {count}" for judge, count in of["not_scored_by_judge"].items())
+            lines.append(f"{suite}, not scored by judge: {each}")
     runs = summary["run_to_run"]
     if runs["covered"]:
         hidden = 1 - summary["alpha"] ** (1 / runs["runs"])

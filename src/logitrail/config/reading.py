@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import types
 import typing
 from pathlib import Path
@@ -184,16 +185,30 @@ def with_judge_errors(content: dict[str, Any]) -> dict[str, Any]:
     path = Path(section["file"])
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        counts, judge = found["judge_error"], found["judge"]
+        judge = found["judge"]
+        found = found.get("unseen") or found  # rows that it was not trained on, where it knows which those are
+        counts = found["judge_error"]
         section |= {key: int(counts[key]) for key in ("refused_right", "refused", "answered_right", "answered")}
+        share = min(1.0, int(found["prompts"]) / int(found["n"]))
+        trained_on = int(found.get("trained_on") or 0)
     except FileNotFoundError:
         raise RecipeError(
             f"`gate.judge_error.file`: {path} does not exist; write it with `logitrail judge validate --json`"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
         raise RecipeError(
             f"`gate.judge_error.file`: {path} is not what `logitrail judge validate --json` prints; write it again"
         ) from None
+    if trained_on:
+        raise RecipeError(
+            f"`gate.judge_error.file`: {path} counts {trained_on} answers that the judge {judge} was trained on, so its "
+            "errors look smaller than they are; validate it on other labels"
+        )
+    # Answers to one prompt hang together. Taken as one label a prompt they never look like more evidence than they are.
+    for right, all_of in (("refused_right", "refused"), ("answered_right", "answered")):
+        wrong = math.ceil(share * (section[all_of] - section[right]))
+        section[all_of] = math.floor(share * section[all_of])
+        section[right] = max(0, section[all_of] - wrong)
     if not section["refused"] or not section["answered"]:
         raise RecipeError(
             f"`gate.judge_error.file`: {path} has no label of one kind, so one of the judge's errors is unknown; use "

@@ -17,8 +17,8 @@ def gate_junit(summary: Mapping[str, Any]) -> bytes:
     """`testsuites/testsuite/testcase`, one case a suite and one for run-to-run noise.
 
     pass: an empty case; fail: `failure`; inconclusive: `error`, since a case that is only skipped looks green to CI and
-    evidence that does not decide must not; not measured at all, and noise that one training cannot show: `skipped`. The
-    figures stand in `system-out`.
+    evidence that does not decide must not; a suite without a margin, and noise that so few trainings cannot show:
+    `skipped`. The figures stand in `system-out`.
 
     Args:
         summary: `gate/NAME/summary.json`.
@@ -31,7 +31,7 @@ def gate_junit(summary: Mapping[str, Any]) -> bytes:
         cases.append(case)
         of = found.get(suite)
         if of is None:
-            ET.SubElement(case, "skipped", message="the recipe measures no such suite")
+            ET.SubElement(case, "skipped", message="the recipe sets no margin for this suite, so it is not decided")
             continue
         if of["decision"] == "fail":
             ET.SubElement(case, "failure", type="fail", message=_clean(_sentence(of))).text = _clean(_figures(of))
@@ -80,10 +80,11 @@ def _case(summary: Mapping[str, Any], name: str) -> ET.Element:
 def _sentence(of: Mapping[str, Any]) -> str:
     if of["decision"] == "fail":
         return f"worse by {of['difference']:+.3f}, at least {of['lower']:+.3f}; the margin is {of['margin']:g}"
+    unscored = f"; {of['not_scored']} rows have no result" if of["not_scored"] else ""
     if of["upper"] is None:
-        return "no prompt has a result"
+        return f"no prompt has a result{unscored}"
     needed = f"; about {of['required_n']} prompts would decide" if of["required_n"] else ""
-    return f"worse by up to {of['upper']:+.3f} with {of['n']} prompts; the margin is {of['margin']:g}{needed}"
+    return f"worse by up to {of['upper']:+.3f} with {of['n']} prompts; the margin is {of['margin']:g}{unscored}{needed}"
 
 
 def _figures(of: Mapping[str, Any]) -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from logitrail.errors import ArtifactError
-from logitrail.evals import answers_files, gate, read_judged
+from logitrail.evals import answers_files, gate, judge, read_judged
+from logitrail.evals.run import silent_on
 from logitrail.seals import read_sealed
 from logitrail.stages.context import Context
-from logitrail.stages.evaluate import BASE, eval_key, suites_of
+from logitrail.stages.evaluate import BASE, eval_key
 from logitrail.stages.folder import SUMMARY, finished, run_stage
 from logitrail.stages.repeats import repeat_contexts, repeat_keys, repeated_answers
 from logitrail.stats import JudgeErrors
@@ -69,18 +70,18 @@ def decision(context: Context, name: str, others: Sequence[Path] | None = None) 
     def work() -> dict[str, Any]:
         reference = read_judged(context.out / "eval" / BASE, judges)
         candidate = read_judged(context.out / "eval" / name, judges)
-        measured = suites_of(context.recipe)
         labels = section.judge_error
         result = gate(
             reference,
             candidate,
-            margins={suite: margin for suite, margin in section.margins().items() if suite in measured},
+            margins=section.margins(),
             alpha=section.alpha,
             unscored=section.unscored,
             repeats=repeated,
             judge_errors=None
             if labels is None
             else JudgeErrors(labels.refused_right, labels.refused, labels.answered_right, labels.answered),
+            silent={name: silent_on(judge(name)) for name in judges},
         )
         about = {"model": name, "candidate": candidate_key, "with": [str(other.resolve()) for other in others]}
         return {**about, "alpha": section.alpha, "unscored": section.unscored, **result.as_dict()}

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
+from logitrail.config import Recipe
 from logitrail.errors import ArtifactError, RecipeError
 from logitrail.evals import JudgedAnswer, read_judged
+from logitrail.report.text import short
 from logitrail.seals import read_checked, read_sealed
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, eval_key, evaluation
@@ -15,7 +19,9 @@ from logitrail.stages.folder import SUMMARY, finished
 from logitrail.stages.tokens import FILE, tokens
 from logitrail.stages.train import cache, train
 
-_SAME = ("lora", "training", "reference", "model.adapter", "data.prompt", "data.response", "data.system", "data.limit")
+_FREE = frozenset({"name", "out", "seed", "gate", "methods", "model", "tokens"})
+"""Keys in which two trainings of one recipe may differ, or that are compared by what came of them: the starting model by
+its weights, tokens by their hash."""
 
 
 def repeat_contexts(context: Context) -> list[Context]:
@@ -110,14 +116,17 @@ def _same_recipe(context: Context, folder: Path) -> None:
     path = folder / SUMMARY
     if not path.exists():
         raise ArtifactError(f"{path} does not exist; give the folder of a finished `logitrail run`")
-    other = read_sealed(path).get("settings")  # and not recipe.yaml, which people may edit for their next run
-    mine = context.recipe.model_dump(mode="json")
-    for dotted in _SAME:
-        here, there = _at(mine, dotted), _at(other, dotted)
-        if here != there:
+    settings = read_sealed(path).get("settings")  # and not recipe.yaml, which people may edit for their next run
+    try:
+        other = Recipe.model_validate(settings)
+    except ValidationError:
+        raise ArtifactError(f"the settings in {path} are no recipe of this version; run that recipe again") from None
+    here, there = _compared(context, context.recipe), _compared(context, other)
+    for key in sorted(here.keys() | there.keys()):
+        if here.get(key) != there.get(key):
             raise RecipeError(
-                f"{folder} was trained with another `{dotted}` ({there!r} instead of {here!r}); trainings of one recipe "
-                "differ in their seed only"
+                f"{folder} was trained or measured with another `{key}` ({_shown(there.get(key))} instead of "
+                f"{_shown(here.get(key))}); trainings of one recipe differ in their seed only"
             )
     tokens_here, tokens_there = (read_sealed(place / "tokens" / SUMMARY).get("hash") for place in (context.out, folder))
     if tokens_here != tokens_there:
@@ -127,7 +136,19 @@ def _same_recipe(context: Context, folder: Path) -> None:
         )
 
 
-def _at(content: Any, dotted: str) -> Any:
-    for key in dotted.split("."):
-        content = content.get(key) if isinstance(content, dict) else None
-    return content
+def _compared(context: Context, recipe: Recipe) -> dict[str, Any]:
+    """What two trainings of one recipe have alike, by key; a file is what stands in it."""
+    harmful, harmless = recipe.probe_files
+    same: dict[str, Any] = {"model.adapter": recipe.model.adapter}
+    for name, value in recipe.model_copy(update={"probes": harmful, "harmless_probes": harmless}):
+        if name not in _FREE:
+            parts = dict(value) if isinstance(value, BaseModel | dict) else {"": value}
+            same |= {f"{name}.{key}".rstrip("."): part for key, part in parts.items()}
+    return {
+        key: (context.file_hash(value) or str(value)) if isinstance(value, Path) and value.is_file() else value
+        for key, value in same.items()
+    }
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else short(repr(str(value) if isinstance(value, Path) else value), 80)

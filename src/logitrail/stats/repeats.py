@@ -13,10 +13,7 @@ from scipy.stats import t
 from logitrail.stats.exact import exact_upper
 from logitrail.stats.paired import PairedCounts
 from logitrail.stats.proportions import require_level
-from logitrail.types import Decision
-
-FEWEST_RUNS = 3
-"""With two runs the limits pass up to 7% of the time at a nominal 5% (benchmarks/statistics), so two never decide."""
+from logitrail.types import FEWEST_RUNS, Decision
 
 
 @dataclass(frozen=True)
