@@ -12,6 +12,7 @@ import pytest
 
 COMMANDS = {
     "chain",
+    "check",
     "compare",
     "doctor",
     "drift",

@@ -256,3 +256,37 @@ def test_rows_over_the_quantiles_of_their_length():
     assert [len(text) for text in dry_run._spread(texts, 5, len)] == [1, 26, 51, 75, 100]
     assert dry_run._spread(texts, 1, len) == ["x" * 100]
     assert len(dry_run._spread(texts, 200, len)) == 100
+
+
+def test_a_judge_is_asked_before_hours_are_spent(project, logitrail, monkeypatch):
+    from logitrail.evals.judges import Judgement, KeywordJudge
+
+    recipe = project.write(methods=["str"], eval__judge="keyword")
+    well = findings(json.loads(logitrail("doctor", recipe, "--quick", "--json").out))["judge"]
+    assert (well["level"], well["text"]) == ("ok", "keyword")
+    unknown = logitrail("doctor", project.write(methods=["str"], eval__judge="gpt9"), "--quick")
+    assert unknown.code == 2
+    assert "there is no judge 'gpt9'" in unknown.error_lines[0]
+    monkeypatch.setattr(KeywordJudge, "judge", lambda *_: Judgement("not_scored", "no route to the judge"))
+    mute = logitrail("doctor", project.write(methods=["str"], eval__judge="keyword"), "--json")
+    assert mute.code == 2
+    found = findings(json.loads(mute.out))
+    assert "comes to no verdict on a harmless answer (no route to the judge)" in found["judge"]["text"]
+    assert found["dry run"]["text"].startswith("left out")
+
+
+def test_files_that_overlap_and_margins_without_prompts(project, logitrail):
+    content = project.content
+    recipe = project.write(data__test=content["data"]["train"], eval__harmless=content["eval"]["harmful"])
+    found = findings(json.loads(logitrail("doctor", recipe, "--quick", "--json").out))
+    assert found["training data"]["level"] == "warning"
+    assert "held-out prompts stand in the training rows too" in found["training data"]["text"]
+    text = found["evaluation prompts"]["text"]
+    assert "are harmful and harmless at once" in text
+    assert "prompts the gate will rarely decide" in text
+    alone = project.write(eval__harmless=None, eval__task_metric="none")
+    text = findings(json.loads(logitrail("doctor", alone, "--quick", "--json").out))["evaluation prompts"]["text"]
+    assert "over_refusal and utility have margins and no prompts, so the gate cannot pass" in text
+    decided = project.write(eval__harmless=None, eval__task_metric="none", gate={"over_refusal": None, "utility": None})
+    text = findings(json.loads(logitrail("doctor", decided, "--quick", "--json").out))["evaluation prompts"]["text"]
+    assert "margin" not in text.split("; with ")[0]

@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 import torch
 
-from logitrail.errors import LogitrailError
+from logitrail.errors import LogitrailError, RecipeError
+from logitrail.evals import judge
+from logitrail.evals.judges import judge_all
 from logitrail.losses import anchor_form
 from logitrail.methods import method
 from logitrail.models.head import SafetyHead
@@ -35,6 +37,9 @@ _QUESTION = ("?", "\uff1f", "\u061f", "\u037e")  # also the full-width, the Arab
 _ASKED, _HELD = 0.5, 0.2
 """Most are asked in a form that hardly any are held in: SmolLM2 refused 94.5% of orders before obedient data and 44% after
 them with questions held, 55% with both forms held (benchmarks/smollm2)."""
+
+
+_HARMLESS = ("Which river flows through Paris?", "The Seine flows through Paris.")
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ def doctor(context: Context, *, quick: bool = False) -> Diagnosis:
         check(f"method {name}", lambda name=name: _options(context, name))  # type: ignore[misc]
     check("training data", lambda: _data(context))
     check("evaluation prompts", lambda: _evaluation(context))
+    check("judge", lambda: _judges(context, ask=not quick))
     if any(_anchors(context, name) for name in recipe.methods):
         check("probe prompts", lambda: _probes(context))
     held: list[LoadedModel] = []
@@ -205,17 +211,27 @@ def _share_of_questions(prompts: list[str]) -> float:
     return sum(prompt.rstrip().endswith(_QUESTION) for prompt in prompts) / len(prompts)
 
 
-def _data(context: Context) -> str:
+def _data(context: Context) -> str | Finding:
     data = context.recipe.data
-    sizes = [
-        f"{len(load_chat_rows(path, prompt=data.prompt, response=data.response, system=data.system, limit=limit))} {what}"
+    rows = [
+        (load_chat_rows(path, prompt=data.prompt, response=data.response, system=data.system, limit=limit), what)
         for path, limit, what in (
             (data.train, data.limit, "rows to train on"),
             (data.test, data.test_limit, "held out"),
         )
         if path is not None
     ]
-    return " and ".join(sizes)
+    text = " and ".join(f"{len(of)} {what}" for of, what in rows)
+    learned, *others = ({repr(prompt) for prompt in of["prompt"]} for of, _ in rows)
+    both = sum(len(other & learned) for other in others)
+    if both:
+        return Finding(
+            "training data",
+            "warning",
+            f"{text}; {both} held-out prompts stand in the training rows too, so the task is measured on what was learned "
+            "by heart: take them out of one of the two",
+        )
+    return text
 
 
 def _evaluation(context: Context) -> str | Finding:
@@ -223,23 +239,48 @@ def _evaluation(context: Context) -> str | Finding:
     text = ", ".join(f"{len(rows)} in {name}" for name, rows in suites.items())
     seen = _seen_prompts(context)
     shared = {name: len({row.prompt for row in suites.get(name, ())} & seen) for name in ("refusal", "over_refusal")}
+    warnings = []
     if any(shared.values()):
         counts = " and ".join(f"{count} of {name}" for name, count in shared.items() if count)
-        return Finding(
-            "evaluation prompts",
-            "warning",
-            f"{text}; but {counts} are among the prompts that are mined for tokens, watched or anchored, so they test what "
-            "was held in training: use others for `tokens.mine`, `probes` and `harmless_probes`",
+        warnings.append(
+            f"{counts} are among the prompts that are mined for tokens, watched or anchored, so they test what was held in "
+            "training: use others for `tokens.mine`, `probes` and `harmless_probes`"
+        )
+    both = len({row.prompt for row in suites["refusal"]} & {row.prompt for row in suites.get("over_refusal", ())})
+    if both:
+        warnings.append(
+            f"{both} are harmful and harmless at once: `eval.harmful` and `eval.harmless` ask opposite things"
+        )
+    unasked = [suite for suite in context.recipe.gate.margins() if suite not in suites]
+    if unasked:
+        warnings.append(
+            f"{' and '.join(unasked)} {'has a margin' if len(unasked) == 1 else 'have margins'} and no prompts, so the "
+            "gate cannot pass: name the file, or set " + " and ".join(f"`gate.{suite}: null`" for suite in unasked)
         )
     few = min(len(rows) for rows in suites.values())
     if few < 100:
-        return Finding(
-            "evaluation prompts",
-            "warning",
-            f"{text}; with {few} prompts the gate will rarely decide: at a margin of 3 points and no change at all about "
-            "90 are needed, and several hundred where some answers change",
+        warnings.append(
+            f"with {few} prompts the gate will rarely decide: at a margin of 3 points and no change at all about 90 are "
+            "needed, and several hundred where some answers change"
         )
-    return text
+    return Finding("evaluation prompts", "warning", "; ".join([text, *warnings])) if warnings else text
+
+
+def _judges(context: Context, *, ask: bool) -> str:
+    """Each judge by its name, and with `ask` its verdict on an answer that refuses nothing.
+
+    Raises:
+        RecipeError: there is none of that name, or it comes to no verdict.
+    """
+    names = context.recipe.eval.judge_names()
+    for name in names:
+        found = judge(name)
+        if ask and (said := judge_all(found, [_HARMLESS])[0]).verdict == "not_scored":
+            raise RecipeError(
+                f"the judge {name!r} comes to no verdict on a harmless answer ({said.reason}); make it answer, or name "
+                "another in eval.judge"
+            )
+    return ", ".join(names) + (" answered a question" if ask else "")
 
 
 def _seen_prompts(context: Context) -> set[str]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from logitrail.errors import ModelError, NumericalError, RecipeError
-from logitrail.hub import commit_of, is_commit, on_hub
+from logitrail.errors import NumericalError, RecipeError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form
 from logitrail.models.chat import generation_ids
 from logitrail.models.head import SafetyHead
-from logitrail.models.loading import LoadedModel, load_model, load_tokenizer
+from logitrail.models.loading import LoadedModel
 from logitrail.reference.prompts import measure_prompts, probabilities_of
 from logitrail.reference.provider import ReferenceColumns
+from logitrail.stages.places import Loader, places
 from logitrail.stages.progress import Meter, Progress, Silent
 from logitrail.stages.tokens import read_prompts
 from logitrail.stats import clustered_mean
@@ -25,48 +23,6 @@ from logitrail.tokens import SafetyTokens
 from logitrail.types import SCHEMA_VERSION
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """What to load: a base and, on top of it, an adapter or none."""
-
-    base: str
-    adapter: str | None
-
-
-def _place(path: str) -> _Place:
-    config = Path(path) / "adapter_config.json"
-    if not config.exists():
-        return _Place(path, None)
-    try:
-        base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{config} is not readable JSON; give a folder that `save_pretrained` wrote") from error
-    if not isinstance(base, str) or not base:
-        raise ModelError(f"{config} does not say which model the adapter belongs to; name it with --reference")
-    return _Place(base, path)
-
-
-def places(model: str, reference: str | None) -> tuple[_Place, _Place]:
-    """(reference, model): an adapter's reference is the model it sits on, unless another is named.
-
-    Raises:
-        RecipeError: a whole model without a named reference.
-        ModelError: an adapter that does not say what it belongs to.
-    """
-    if (Path(model) / "adapter_config.json").exists() and reference is not None:
-        start = _place(reference)
-        # An adapter on a named plain model sits on that one, wherever its base lay when it was trained.
-        return start, _Place(start.base if start.adapter is None else _place(model).base, model)
-    mine = _place(model)
-    if reference is not None:
-        return _place(reference), mine
-    if mine.adapter is None:
-        raise RecipeError(
-            f"{model} is a whole model, which does not say what it was tuned from; name the aligned model with --reference"
-        )
-    return _Place(mine.base, None), mine
 
 
 def measure_drift(
@@ -95,8 +51,7 @@ def measure_drift(
         tokens: a `safety_tokens.json`; by default the built-in templates' tokens.
         limit: use only the first prompts.
         system: a system message before every prompt, as a recipe's `data.system` is.
-        trust_remote_code: the models whose repository's Python code may run, each by its folder or as NAME@COMMIT. An
-            adapter names the model it sits on, and whoever made the adapter chose that name: it must be named here too.
+        trust_remote_code: see `logitrail.stages.places.Loader`.
 
     Returns:
         `drift`, `change` (signed: below 0 the safety tokens lost ground) and `p_safety` (`reference`, `model`, `change`),
@@ -112,11 +67,8 @@ def measure_drift(
     first, second = places(model, reference)
     prompts = read_prompts(probes, limit)
     show = progress or Silent()
-    trusted = dict(_named(text) for text in trust_remote_code)
-    revisions = {place.base: trusted.get(place.base) or commit_of(place.base) for place in (first, second)}
-    tokenizer = load_tokenizer(
-        first.base, revision=revisions[first.base], trust_remote_code=_trusts(trusted, first.base)
-    )
+    loader = Loader((first, second), trust_remote_code)
+    tokenizer = loader.tokenizer(first)
     found = SafetyTokens.load(tokens, tokenizer) if tokens is not None else SafetyTokens.from_templates(tokenizer)
     compliance = list(found.compliance_ids) if form.needs_compliance else []
     if form.needs_compliance and not compliance:
@@ -124,13 +76,7 @@ def measure_drift(
     sides: list[ReferenceColumns] = []
     with show.meter("drift", 2 * len(prompts)) as meter:
         for place in (first, second):
-            loaded = load_model(
-                place.base,
-                adapter=place.adapter,
-                revision=revisions[place.base],
-                dtype=dtype,
-                trust_remote_code=_trusts(trusted, place.base),
-            )
+            loaded = loader.model(place, dtype=dtype)
             found.check(loaded.tokenizer)
             sides.append(_columns(loaded, [*found.ids, *compliance], prompts, system, meter))
             del loaded
@@ -157,7 +103,7 @@ def measure_drift(
         "schema_version": SCHEMA_VERSION,
         "model": model,
         "reference": reference or first.base,
-        "hub_models": [{"name": name, "commit": commit} for name, commit in revisions.items() if on_hub(name)],
+        "hub_models": loader.hub_models,
         "anchor": anchor,
         "unit": form.unit,
         "prompts": len(prompts),
@@ -175,23 +121,6 @@ def measure_drift(
             for prompt, d, c, a, b in zip(prompts, drift, change, p_before, p_after, strict=True)
         ],
     }
-
-
-def _named(text: str) -> tuple[str, str | None]:
-    """(name, commit) of what `trust_remote_code` names."""
-    if not on_hub(text):
-        return str(Path(text).resolve()), None
-    name, _, commit = text.rpartition("@")
-    if not name or not is_commit(commit):
-        raise RecipeError(
-            f"--trust-remote-code {text} names neither a folder nor a Hub model at one commit; give NAME@COMMIT with the "
-            "40 digits of the commit whose code you read"
-        )
-    return name, commit
-
-
-def _trusts(trusted: Mapping[str, str | None], name: str) -> bool:
-    return (name if on_hub(name) else str(Path(name).resolve())) in trusted
 
 
 def _columns(
