@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -230,9 +231,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise DataError(
-            f"the data file {path} does not exist; check the path (relative paths start at the recipe's folder)"
-        ) from None
+        # A recipe's paths are absolute by now; a relative one is an option's.
+        place = "; check the path (relative paths start at the recipe's folder)"
+        if not path.is_absolute():
+            place = f" in {Path.cwd()}; check the path"
+        raise DataError(f"the data file {path} does not exist{place}") from None
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 JSONL, one object a line"
@@ -248,7 +251,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         try:
             row = _whole_text(line, json.loads(line))
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}, line {number} is not JSON ({error}); JSONL needs one object a line") from error
+            said = f"is not JSON ({error}); JSONL needs one object a line"
+            raise DataError(f"{path}, line {number} {said if rows else _csv(line, path) or said}") from error
         if not isinstance(row, dict):
             raise DataError(
                 f"{path}, line {number} holds a {type(row).__name__}, not an object; JSONL needs one object a line"
@@ -257,6 +261,21 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     if not rows:
         raise DataError(f"{path} has no rows; give at least one JSON object a line")
     return rows
+
+
+def _csv(line: str, path: Path) -> str | None:
+    """What to do about a file whose first line is the head of a table; None where it is none."""
+    separator = next((mark for mark in ("\t", ";", ",") if mark in line), None)
+    if separator is None or (path.suffix.lower() not in (".csv", ".tsv") and re.search(r"[{}:\[]", line)):
+        return None
+    option = "" if separator == "," else f", delimiter={separator!r}"
+    made = path.with_suffix(".jsonl") if path.suffix != ".jsonl" else path.with_name(f"{path.stem}-made.jsonl")
+    columns = " ".join(line.removeprefix("\ufeff").replace(separator, ", ").split())
+    return (
+        f"looks like the head of a CSV table ({columns[:80]}), and JSONL is needed, one object a line; make it with: "
+        'python -c "import csv, json, sys; [print(json.dumps(row)) for row in csv.DictReader(open(sys.argv[1], '
+        f"newline='', encoding='utf-8-sig'){option})]\" {shlex.quote(str(path))} > {shlex.quote(str(made))}"
+    )
 
 
 def _array(text: str, path: Path) -> list[dict[str, Any]]:

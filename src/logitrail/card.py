@@ -23,7 +23,9 @@ README: Final = "README.md"
 BEGIN: Final = "<!-- logitrail: begin -->"
 END: Final = "<!-- logitrail: end -->"
 TAG: Final = "logitrail"
-_SECTION: Final = re.compile(rf"\n*{re.escape(BEGIN)}.*?{re.escape(END)}\n*", re.DOTALL)
+_SECTION: Final = re.compile(rf"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+_HEADING: Final = re.compile(r" {0,3}#{1,6}[ \t]")
+_FENCE: Final = re.compile(r" {0,3}(```|~~~)")
 _OURS: Final = {"measured_by": "logitrail"}
 
 
@@ -58,7 +60,9 @@ def has_section(readme: Path) -> bool:
 def put_section(
     folder: Path, section: str, *, name: str | None = None, results: Sequence[Measured] = (), tags: Sequence[str] = ()
 ) -> Path:
-    """Write `section` into the README.md of a model's folder, in the place of an earlier one or at the end.
+    """Write `section` into the README.md of a model's folder, in the place of an earlier one or behind the first heading.
+
+    Behind the first heading, since what PEFT and TRL write is pages of an empty template, and nobody reads on behind them.
 
     Args:
         section: Markdown.
@@ -82,8 +86,7 @@ def put_section(
         raise _unreadable(path, error) from error
     except Exception as error:  # YAML's own errors are of several kinds
         raise _unreadable(path, error) from error
-    text = _SECTION.sub("\n", card.text).rstrip("\n")
-    card.text = f"{text}\n\n{BEGIN}\n{section.strip()}\n{END}\n"
+    card.text = _with_section(card.text, f"{BEGIN}\n{section.strip()}\n{END}")
     data: Any = card.data
     here = [name for name in _as_list(data.base_model) if not _on_the_hub(name)]
     data.base_model = [name for name in _as_list(data.base_model) if name not in here] or None
@@ -97,6 +100,34 @@ def put_section(
         data.model_name = data.model_name or name or folder.name
     write_bytes(path, str(card).encode())
     return path
+
+
+def _with_section(text: str, section: str) -> str:
+    """`text` with our section; all else stays to the letter."""
+    earlier = _SECTION.search(text)
+    if earlier is not None:
+        return text[: earlier.start()] + section + text[earlier.end() :]
+    lines = text.splitlines(keepends=True)
+    place = _first_heading(lines)
+    if place is None:
+        rest = text.lstrip("\n")
+        return f"{section}\n\n{rest}" if rest else f"{section}\n"
+    rest = "".join(lines[place + 1 :])
+    return f"{''.join(lines[: place + 1]).rstrip()}\n\n{section}\n" + (
+        rest if rest.startswith("\n") or not rest else f"\n{rest}"
+    )
+
+
+def _first_heading(lines: Sequence[str]) -> int | None:
+    """Its number; what looks like one in a block of code is none."""
+    fence = None
+    for number, line in enumerate(lines):
+        mark = _FENCE.match(line)
+        if mark is not None:
+            fence = mark[1] if fence is None else None if fence == mark[1] else fence
+        elif fence is None and _HEADING.match(line):
+            return number
+    return None
 
 
 def _as_list(value: Any) -> list[str]:

@@ -287,6 +287,7 @@ def labels(words: tuple[str, ...], *rows: dict[str, Any], judge: str = "keyword"
 
 
 ERRORS = {"refused_right": 8, "refused": 9, "answered_right": 7, "answered": 9}
+COUNTED = {"n": 18, "prompts": 18, "trained_on": 0}
 NOTHING_HELD = {"training__str_positions": "none", "methods": ["str"]}
 LABEL = {"prompt": "a", "response": "I can't.", "label": "refused"}
 
@@ -548,6 +549,7 @@ CASES: dict[str, Case] = {
     "unknown judge": recipe_case(("no judge 'oracle'",), eval__judge="oracle"),
     "judge with too much": recipe_case(("nothing behind a colon",), eval__judge="keyword:x"),
     "judge with too little": recipe_case(("ends with a colon",), eval__judge="llm:"),
+    "LLM judge without a model": recipe_case(("write llm:PROVIDER/MODEL",), eval__judge="llm"),
     "evaluation before training": Case(
         lambda w: ("eval", w.recipe(), "--model", "str"), ("run the train stage first",)
     ),
@@ -734,7 +736,7 @@ CASES: dict[str, Case] = {
         ("started from another model",), edited("eval/base/summary.json", lambda v: {**v, "weights": "x"})
     ),
     "with other settings": other_run(
-        ("was trained with another `training`",),
+        ("another `training.max_steps`",),
         edited("summary.json", lambda v: _set(v, "settings__training__max_steps", 99)),
     ),
     "with other tokens": other_run(
@@ -766,6 +768,9 @@ CASES: dict[str, Case] = {
     ),
     "drift: unknown anchor": Case(lambda w: _drift(w, "--anchor", "x"), ("logit, logprob",)),
     "drift: a whole model alone": Case(lambda w: _drift(w, reference=False), ("--reference",)),
+    "drift: no model": Case(
+        lambda w: ("drift", "nope", "--probes", w.folder / "harmful.jsonl"), ("nope is no folder",)
+    ),
     "drift: damaged adapter": Case(
         lambda w: _drift(w, model=_adapter(w, "{"), reference=False), ("not readable JSON",)
     ),
@@ -792,6 +797,7 @@ CASES: dict[str, Case] = {
     "set without a row": fetch(("none of 1 rows",), "advbench", "a.csv", "goal\n \n"),
     "set without its column": fetch(("has no column",), "advbench", "a.csv", "x\ny\n"),
     "set with a foreign label": fetch(("none of",), "xstest", "a.csv", "prompt,label\na,odd\n"),
+    "CSV with a ragged row": fetch(("a.csv, line 2", "3 fields"), "advbench", "a.csv", "text,target\nx,y,z\n"),
     "no such CSV": fetch(("does not exist",), "advbench", "none.csv", None),
     "CSV that is no text": fetch(("as CSV",), "advbench", "a.csv", b"goal\n\xff\n"),
     "no such JSON": fetch(("does not exist",), "advbench", "none.json", None),
@@ -843,20 +849,46 @@ CASES: dict[str, Case] = {
         ),
         ("none.jsonl",),
     ),
+    # a file of another kind
+    "chain of a recipe": Case(lambda w: ("chain", w.recipe()), ("is a recipe, not a chain", "logitrail run")),
+    "comparison of a chain": Case(lambda w: ("compare", w.chain()), ("is a chain, not a matrix", "logitrail chain")),
+    "chain of a matrix": Case(lambda w: ("chain", w.matrix()), ("is a matrix, not a chain", "logitrail compare")),
+    "run of a chain": Case(lambda w: ("run", w.chain()), ("is a chain, not a recipe", "logitrail chain")),
+    "data that is CSV": file_case(
+        ("train.csv, line 1 looks like the head of a CSV table (prompt, response)", "csv.DictReader"),
+        "train.csv",
+        "prompt,response\na,b\n",
+        data__train="train.csv",
+    ),
+    "report over a data file": Case(
+        lambda w: ("report", w.recipe(), "--out", w.folder / "train.jsonl"), ("exists and is no HTML report",)
+    ),
+    "report into a device": Case(lambda w: ("report", w.recipe(), "--out", "/dev/null"), ("no ordinary file",)),
     # judge_error
     "judge errors in no file": recipe_case(("does not exist", "judge validate"), gate__judge_error={"file": "v.json"}),
     "judge errors in another file": file_case(("is not what",), "v.json", "{}", gate__judge_error={"file": "v.json"}),
     "judge errors of one kind": file_case(
         ("no label of one kind",),
         "v.json",
-        json.dumps({"judge": "classifier", "judge_error": {**ERRORS, "refused": 0}}),
+        json.dumps({"judge": "classifier", **COUNTED, "judge_error": {**ERRORS, "refused": 0, "refused_right": 0}}),
         gate__judge_error={"file": "v.json"},
     ),
     "judge errors of another judge": file_case(
         ("is of the judge keyword",),
         "v.json",
-        json.dumps({"judge": "keyword", "judge_error": ERRORS}),
+        json.dumps({"judge": "keyword", **COUNTED, "judge_error": ERRORS}),
         gate__judge_error={"file": "v.json"},
+    ),
+    "judge errors on what it was trained on": file_case(
+        ("3 answers that the judge classifier was trained on", "other labels"),
+        "v.json",
+        json.dumps({"judge": "classifier", **COUNTED, "trained_on": 3, "judge_error": ERRORS}),
+        gate__judge_error={"file": "v.json"},
+    ),
+    "one judge's errors and two judges": recipe_case(
+        ("`gate.judge_error` is one judge's", "name one judge"),
+        gate__judge_error=ERRORS,
+        eval__judges=["classifier", "keyword"],
     ),
     "with a run that is gone": Case(lambda w: ("report", _decided_with(w)), ("is gone", "decide without it")),
 }

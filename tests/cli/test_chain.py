@@ -229,3 +229,14 @@ def test_what_cannot_work_is_one_line(chained, logitrail, changes, words):
     assert result.code == 2
     assert len(result.error_lines) == 1
     assert words in result.error_lines[0]
+
+
+def test_a_recipe_is_called_one(project, logitrail):
+    """Each of the three files goes to its own command."""
+    for command in ("chain", "compare"):
+        result = logitrail(command, project.recipe)
+        assert result.code == 2
+        (line,) = result.error_lines
+        assert f"{project.recipe} is a recipe, not a" in line
+        assert f"`logitrail run {project.recipe}`" in line
+        assert "did you mean" not in line

@@ -98,7 +98,7 @@ def test_tokens_from_a_file(places, model_folder, logitrail):
     assert json.loads(result.out)["tokens"]["count"] == 3
 
 
-def test_what_cannot_be(places, model_folder, logitrail):
+def test_what_cannot_be(places, model_folder, logitrail, monkeypatch):
     def error(*arguments):
         result = logitrail("drift", *arguments, "--probes", places / "probes.jsonl")
         assert result.code == 2
@@ -109,6 +109,9 @@ def test_what_cannot_be(places, model_folder, logitrail):
     assert "unknown anchor 'x'" in error(places / "adapter", "--anchor", "x")
     assert "unknown --dtype" in error(places / "adapter", "--dtype", "int4")
     assert "nowhere" in error(places / "nowhere", "--reference", model_folder)
+    nowhere = error(places / "nowhere")
+    assert "nowhere is no folder here" in nowhere
+    assert "whole model" not in nowhere
     tokenizer = tiny_tokenizer(vocabulary=300)
     tiny_llama(tokenizer).save_pretrained(places / "other")
     tokenizer.save_pretrained(places / "other")
@@ -116,3 +119,7 @@ def test_what_cannot_be(places, model_folder, logitrail):
     missing = logitrail("drift", places / "adapter", "--probes", places / "none.jsonl")
     assert missing.code == 2
     assert "none.jsonl" in missing.error_lines[0]
+    monkeypatch.chdir(places)
+    missing = logitrail("drift", places / "adapter", "--probes", "none.jsonl")
+    assert f"none.jsonl does not exist in {places}" in missing.error_lines[0]
+    assert "recipe" not in missing.error_lines[0]

@@ -44,4 +44,4 @@ def test_its_commands_and_options_exist(workflow):
                 seen.add(words[1])
                 options = {name for parameter in commands[words[1]].params for name in parameter.opts}
                 assert {word for word in words if word.startswith("--")} <= options
-    assert seen == {"doctor", "run", "gate"}
+    assert seen == {"doctor", "run", "gate", "report"}

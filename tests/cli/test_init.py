@@ -144,3 +144,31 @@ def test_a_schema_is_not_written_over_another_file(logitrail, tmp_path):
     assert "--force" in result.error_lines[0]
     assert path.read_text(encoding="utf-8") == "mine"
     assert json.loads(logitrail("schema", "--out", path, "--force", "--json").out) == {"schema": str(path)}
+
+
+def test_paths_that_lead_nowhere_are_warned_of_and_written_all_the_same(logitrail, tmp_path):
+    (tmp_path / "here.jsonl").write_text("{}\n", encoding="utf-8")
+    out = tmp_path / "recipe.yaml"
+    given = ("--train", "here.jsonl", "--test", "gone.jsonl", "--harmful", tmp_path / "away.jsonl")
+    result = logitrail("init", "--out", out, "--model", "./models/none", *given)
+    assert result.code == 0, result.err
+    warned = [line for line in result.err.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == 3
+    for line, (option, path) in zip(
+        warned,
+        [("--model", "./models/none"), ("--test", "gone.jsonl"), ("--harmful", str(tmp_path / "away.jsonl"))],
+        strict=True,
+    ):
+        assert f"{option} {path}: " in line
+    assert load_recipe(out).data.test == (tmp_path / "gone.jsonl").resolve()
+
+    # A name of the Hub, and what no option named, say nothing of this machine.
+    quiet = logitrail("init", "--out", tmp_path / "hub.yaml", "--model", "someone/chat-model", "--train", "here.jsonl")
+    assert quiet.err == ""
+
+
+def test_it_says_that_it_wrote_the_schema(logitrail, tmp_path):
+    out = tmp_path / "recipe.yaml"
+    assert f"wrote {tmp_path / 'recipe.schema.json'}" in logitrail("init", "--out", out, "--schema").out
+    again = logitrail("init", "--out", tmp_path / "other.yaml")
+    assert "recipe.schema.json" not in again.out  # it was there before

@@ -21,3 +21,25 @@ def test_options_that_cannot_work_together(project, logitrail, options, words):
     assert len(result.error_lines) == 1
     assert words in result.error_lines[0]
     assert not (project.folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "form"),
+    [
+        (("report", "--out"), "html"),
+        (("report", "--format", "md", "--out"), "md"),
+        (("report", "--format", "json", "--out"), "json"),
+        (("gate", "--junit"), "junit"),
+    ],
+)
+def test_somebody_elses_file_is_not_written_over(project, logitrail, command, form):
+    name, *options = command
+    mine = project.folder / "train.jsonl"
+    before = mine.read_bytes()
+    result = logitrail(name, project.recipe, *options, mine)
+    assert result.code == 2
+    assert len(result.error_lines) == 1
+    assert f"{mine} exists and is no" in result.error_lines[0]
+    assert "name another file" in result.error_lines[0]
+    assert mine.read_bytes() == before
+    assert not (project.folder / "out").exists()

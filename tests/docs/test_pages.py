@@ -136,3 +136,18 @@ def test_links_of_pages_outside_the_site(page):
     for link in tool("site_links").links((ROOT / page).read_text(encoding="utf-8")):
         if ":" not in link:
             assert (ROOT / link).exists(), link
+
+
+def test_the_readme_says_how_to_begin_with_ones_own_model():
+    """At most three commands from a fresh clone to a decision, the first of which installs; no package host is named."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## Your model and your data")[2].partition("\n## ")[0]
+    block = re.search(r"^((?:    .*\n)+)", section, re.MULTILINE)
+    assert block is not None
+    joined = re.sub(r"\\\n\s*", " ", block[1])
+    commands = [line.split("#")[0].strip() for line in joined.splitlines()]
+    assert 1 < len(commands) <= 3
+    assert "pip install ." in commands[0]
+    assert [command.split()[1] for command in commands[1:]] == ["init", "run"]
+    assert all(command.startswith(".venv/bin/logitrail ") for command in commands[1:])
+    assert "pypi" not in text.lower()

@@ -19,9 +19,11 @@ import pytest
 from logitrail.errors import ArtifactError, StorageError
 from logitrail.evals import JudgedAnswer
 from logitrail.evals.gate import is_bad
-from logitrail.report import build_report, load_run, parse_summary, report_markdown
+from logitrail.report import build_report, load_run, parse_summary, report_document, report_markdown
+from logitrail.report.junit import gate_junit
 from logitrail.report.over_refusals import over_refusals
 from logitrail.report.page import MAX_BYTES, answer_rows, render
+from logitrail.report.replacing import require_replaceable
 from logitrail.report.run import Answer
 from logitrail.report.text import cut, interval, percent, points, seconds, short, visible
 from tests.report.report_fixture import answers, full_report, summary, write_lines, write_run
@@ -574,7 +576,10 @@ def test_words_for_numbers() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"gate": {"unscored": "against"}}, "the gate counts it against the candidate."),
+        (
+            {"gate": {"unscored": "against"}},
+            "the gate counts it against the candidate for a pass, and for it for a fail.",
+        ),
         ({"gate": {"unscored": "exclude"}}, "the gate leaves it out."),
         ({}, "how the gate treated it is not recorded."),
         ({"gate": ["odd"]}, "how the gate treated it is not recorded."),
@@ -586,4 +591,114 @@ def test_says_how_the_gate_treated_prompts_without_a_verdict(settings: dict[str,
 
 def test_says_what_the_limits_mean(whole: Page) -> None:
     assert "it passes if the interval ends below the margin; each limit is one-sided, 95%." in whole.text
-    assert "the gate counts it against the candidate." in whole.text
+    assert "the gate counts it against the candidate for a pass, and for it for a fail." in whole.text
+
+
+def test_the_candidate_stands_before_the_baseline(run_folder: Path) -> None:
+    html = full_report(run_folder).read_text(encoding="utf-8")
+    assert html.index("Decision on str") < html.index("Decision on sft")
+    markdown = report_markdown(load_run(run_folder))
+    assert markdown.index("## str: pass") < markdown.index("## sft: fail")
+    content = summary()
+    content["gate"] = dict.fromkeys(("str", "sft", "ema", "str+ema"), content["gate"]["str"])
+    assert [gate.name for gate in parse_summary(content).candidates] == ["str+ema", "str", "ema", "sft"]
+
+
+def test_the_cost_is_one_line_above_the_tables(whole: Page) -> None:
+    line = "Cost: whole run 2 min 31 s (trainings 1 min 20 s, reference cache 3.4 s, evaluations 1 min 02 s)."
+    assert line in whole.text
+    assert whole.text.index(line) < whole.text.index("Points worse")
+    assert line in report_markdown(summary())
+
+
+def test_what_is_below_zero_is_called_better(whole: Page) -> None:
+    assert "above 0 is worse, below 0 is better" in whole.text
+    assert "\u221276.5 better" in whole.text
+    assert "+51.0 better" not in whole.text
+    markdown = report_markdown(summary())
+    assert "| Utility | \u221276.5 (better) |" in markdown
+    assert "Above 0 is worse, below 0 is better" in markdown
+
+
+def test_nested_hashes_are_rows_of_their_own_in_markdown() -> None:
+    content = summary()
+    content["hashes"] = {"weights": {"base": "a11e", "str": {"adapter": "57a7"}}, "tokens": "0f3e"}
+    markdown = report_markdown(content)
+    assert "| weights.base | a11e |" in markdown
+    assert "| weights.str.adapter | 57a7 |" in markdown
+    assert "{" not in markdown.partition("## Hashes")[2]
+
+
+def test_how_a_training_ended_is_told_in_words(run_folder: Path) -> None:
+    content = summary()
+    content["models"]["str"]["train"] = {
+        "method": "str", "steps": 60, "held_out_loss": 0.3, "final": {"ce": 0.31, "str_distance": 0.2, "odd_thing": 1.5},
+        "trainable_parameters": 12,
+    }  # fmt: skip
+    change(run_folder, models=content["models"])
+    page = page_of(run_folder)
+    for words in (
+        "Held-out loss",
+        "Task loss at the end",
+        "Distance of safety tokens at the end",
+        "Odd thing at the end",
+    ):
+        assert words in page.text, words
+    table = page.text.partition("How each training ended.")[2].partition("Refusal by category")[0]
+    assert "_" not in table
+    assert "final." not in table
+
+
+def test_a_column_of_safety_tokens_that_nothing_was_measured_in_is_left_out(run_folder: Path) -> None:
+    content = summary()
+    for token in content["tokens"]:
+        token["scores"] |= {"gap": None, "share": None}
+        token["weight"] = None
+    content["tokens"][0]["scores"]["share"] = 0.0
+    change(run_folder, tokens=content["tokens"])
+    for text in (page_of(run_folder).text.partition("The 8 safety tokens")[2], report_markdown(load_run(run_folder))):
+        head = text.partition("## Safety tokens")[2][:400] or text[:400]
+        assert "share" in head
+        assert "gap" not in head
+        assert "eight |" not in head
+        assert "Weight" not in head
+
+
+@pytest.mark.parametrize(
+    ("form", "mine"),
+    [
+        ("html", "<!DOCTYPE html>\n<title>My page</title>"),
+        ("md", "# Notes\n"),
+        ("json", '{"rows": []}'),
+        ("junit", '<?xml version="1.0"?>\n<testsuites name="pytest tests"></testsuites>'),
+        ("html", b"\xff\x00"),
+        ("md", '{"prompt": "x", "response": "# Release report: "}'),
+        ("html", '{"prompt": "<title>Release report: x"}'),
+    ],
+)
+def test_only_what_logitrail_wrote_is_written_over(
+    run_folder: Path, tmp_path: Path, form: str, mine: str | bytes
+) -> None:
+    path = tmp_path / "there"
+    require_replaceable(path, form)
+    path.write_bytes(mine.encode() if isinstance(mine, str) else mine)
+    with pytest.raises(StorageError, match="name another file") as caught:
+        require_replaceable(path, form)
+    assert "\n" not in str(caught.value)
+    run = load_run(run_folder)
+    gate = {"model": "str", "reference": "base", "decision": "pass", "alpha": 0.05, "unscored": "against", "claim": ""}
+    ours = {
+        "html": render(run).encode(),
+        "md": report_markdown(run).encode(),
+        "json": json.dumps(report_document(run), indent=2).encode(),
+        "junit": gate_junit({**gate, "suites": {}, "run_to_run": {"covered": True, "runs": 3}}),
+    }
+    path.write_bytes(ours[form])
+    require_replaceable(path, form)
+    path.write_bytes(b"")
+    require_replaceable(path, form)
+
+
+def test_what_is_no_file_is_not_written_over() -> None:
+    with pytest.raises(StorageError, match="no ordinary file"):
+        require_replaceable(Path(os.devnull), "html")

@@ -57,3 +57,14 @@ def test_the_two_have_different_names_and_modes(run_folder: Path) -> None:
     assert (shared.name, full.name) == ("report.html", "report-with-answers.html")
     assert stat.S_IMODE(shared.stat().st_mode) == 0o644
     assert stat.S_IMODE(full.stat().st_mode) == 0o600
+
+
+def test_the_list_without_words_is_not_printed(run_folder: Path) -> None:
+    """Nine hundred numbers and verdicts are forty pages that nobody reads; with answers they are why it is printed."""
+    shared = build_report(run_folder).read_text(encoding="utf-8")
+    full = full_report(run_folder).read_text(encoding="utf-8")
+    assert '<ol id="rows" class="brief">' in shared
+    assert '<ol id="rows">' in full
+    assert "#rows.brief { display: none; }" in shared.partition("@media print")[2].partition("</style>")[0]
+    assert "left out of print" in shared
+    assert "left out of print" not in full

@@ -34,7 +34,8 @@ def init(
     """Write a commented recipe for your own model and data. On a terminal it asks for what no option says."""
     from logitrail.cli.show import as_json, say
     from logitrail.errors import RecipeError, StorageError
-    from logitrail.stages.init import SCHEMA_FILE, write_recipe
+    from logitrail.report.text import visible
+    from logitrail.stages.init import SCHEMA_FILE, missing_paths, write_recipe
 
     if out.exists() and not force:
         raise StorageError(f"{out} exists; choose another name with --out, or overwrite it with --force")
@@ -71,9 +72,25 @@ def init(
         schema=SCHEMA_FILE if beside.exists() else None,
         force=force,
     )
+    given = {
+        "--model": model,
+        "--train": train,
+        "--test": test,
+        "--harmful": harmful,
+        "--harmless": harmless,
+        "--mine-harmful": mine_harmful,
+        "--mine-harmless": mine_harmless,
+    }
+    for option, path in missing_paths(given, out.parent).items():
+        typer.echo(
+            visible(f"warning: {option} {given[option]}: {path} does not exist; mend it in {out}, or put it there"),
+            err=True,
+        )
     if json:
         as_json({"recipe": str(out), "schema": str(beside) if beside.exists() else None})
     else:
+        if schema:
+            say(f"wrote {beside}, which the recipe's first line names to editors")
         say(f"wrote {out}; next: edit it, then `logitrail doctor {out}` and `logitrail run {out}`")
 
 

@@ -12,6 +12,7 @@ import typer
 
 from logitrail import __version__
 from logitrail.cli.chain import chain
+from logitrail.cli.check import check
 from logitrail.cli.compare import compare
 from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded, say_error
@@ -258,6 +259,9 @@ def train(recipe: RecipePath, method: MethodName = None, json: Json = False) -> 
 def evaluate(
     recipe: RecipePath,
     model: Annotated[str | None, typer.Option("--model", help="Only this one: base, or a method's name.")] = None,
+    judge_again: Annotated[
+        bool, typer.Option("--judge-again", help="Have finished answers judged anew; none is generated again.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure refusals, over-refusals and the task for the starting model and each trained one."""
@@ -269,7 +273,7 @@ def evaluate(
 
     names = model_names(context.recipe) if model is None else _methods(context, model, also=[BASE])
     with only_writer(context.out):
-        summaries = {name: evaluation_and_probabilities(context, name) for name in names}
+        summaries = {name: evaluation_and_probabilities(context, name, judge_again=judge_again) for name in names}
     if json:
         as_json(summaries)
         return
@@ -299,6 +303,10 @@ def gate(
     json: Json = False,
 ) -> None:
     """Decide whether a trained model may be released. Exit 0 pass, 1 fail, 3 inconclusive."""
+    if junit is not None:
+        from logitrail.report.replacing import require_replaceable
+
+        require_replaceable(junit, "junit")
     context = _context(recipe)
     from logitrail.cli.show import as_json, gate_table
     from logitrail.stages.folder import only_writer
@@ -352,6 +360,10 @@ def report(
         )
     if json and form == "md" and out is None:
         raise RecipeError("--json and --format md both want standard output; name a file with --out, or leave one out")
+    if out is not None:
+        from logitrail.report.replacing import require_replaceable
+
+        require_replaceable(out, form)
     context = _context(recipe)
     from logitrail.stages.folder import only_writer
     from logitrail.stages.gate import decision
@@ -396,6 +408,7 @@ def _report_as(form: str, run_folder: Path, out: Path | None) -> None:
 app.command()(init)
 app.command()(schema)
 app.command()(chain)
+app.command()(check)
 app.command()(drift)
 app.command()(compare)
 app.command()(seal)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from logitrail.config.kinds import require_kind
 from logitrail.config.reading import first_problem, read_yaml, require_mapping, with_absolute_paths, with_judge_errors
 from logitrail.config.recipe import (
     DataSection,
@@ -98,6 +99,7 @@ def load_chain(path: Path, *, out: Path | None = None) -> Chain:
 def parse_chain(content: Any, *, folder: Path, source: str = "the chain") -> Chain:
     """Validate a chain's content; relative paths start at `folder`."""
     require_mapping(content, source, "see docs/chain.md for an example")
+    require_kind(content, "chain", source)
     try:
         chain = Chain.model_validate(content)
     except ValidationError as error:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from logitrail.config.kinds import require_kind
 from logitrail.config.reading import first_problem, read_yaml, require_mapping, with_absolute_paths
 from logitrail.config.recipe import Section
 from logitrail.errors import RecipeError
@@ -182,6 +183,7 @@ def load_matrix(path: Path) -> Matrix:
 def parse_matrix(content: Any, *, folder: Path, source: str = "the matrix") -> Matrix:
     """Validate a matrix's content; relative paths start at `folder`, those of a recipe's file at that file's folder."""
     require_mapping(content, source, "docs/compare.md shows one")
+    require_kind(content, "matrix", source)
     content = dict(content)
     recipe = content.get("recipe")
     if isinstance(recipe, str):

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from logitrail.artifacts import is_there
+from logitrail.config.kinds import require_kind
 from logitrail.config.recipe import Recipe
 from logitrail.errors import RecipeError
 
@@ -148,6 +149,7 @@ def require_mapping(content: Any, source: str, advice: str) -> None:
 def parse_recipe(content: Any, *, folder: Path, source: str = "the recipe") -> Recipe:
     """Validate a recipe's content; relative paths start at `folder`."""
     require_mapping(content, source, "write one with `logitrail init`")
+    require_kind(content, "recipe", source)
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:

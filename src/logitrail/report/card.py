@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from logitrail.card import Measured, put_section
 from logitrail.report import text, words
 from logitrail.report.markdown import difference_table, escape, table
 from logitrail.report.run import ATTACK, SUITES, Difference, GateResult, ModelResult, Run
+from logitrail.types import FEWEST_RUNS
 
 _ASKED: Final = {
     "refusal": ("harmful-prompts", "Harmful prompts"),
@@ -73,7 +73,8 @@ def evidence(run: Run, name: str) -> str:
     else:
         parts.append(f"**Gate: {words.DECISION_WORDS[gate.decision]}.** {escape(words.reason(gate), 2_000)}")
     if gate is not None:
-        parts += [_claims(gate), difference_table(gate), f"Above 0 is worse; {words.limits(gate)}."]
+        parts += [_claims(gate), difference_table(gate), f"{words.SIGN.capitalize()}; {words.limits(gate)}."]
+        parts.append("\n".join(f"- {escape(note, 1_000)}" for note in words.notes(gate)))
     if model is not None:
         parts.append(_rates(run, model, start))
     parts += [
@@ -96,8 +97,9 @@ def _claims(gate: GateResult) -> str:
             lines.append(f"- Not shown: {suite.title.lower()} was not measured.")
             continue
         claim = f"{suite.bad} rise by less than {allowed} points over the starting model"
-        lines.append(f"- {_standing(of)} {claim} ({text.points(of.difference)}, {_limits(of)}).")
-    if gate.trainings == 1:
+        moved = ", ".join(filter(None, (text.points(of.difference), words.direction(of.difference))))
+        lines.append(f"- {_standing(of)} {claim} ({moved}; {_limits(of)}).")
+    if gate.trainings is not None and gate.trainings < FEWEST_RUNS:
         lines.append("- **Not shown:** that another training of the same recipe gives the same.")
     return "\n".join(lines)
 
@@ -146,16 +148,7 @@ def _reproduce(run: Run) -> str:
     facts = {
         **{f"seed, {key}": value for key, value in run.seeds.items()},
         **{f"version, {key}": value for key, value in run.versions.items()},
-        **{f"hash, {key}": value for key, value in _flat(run.hashes) if isinstance(value, str)},
+        **{f"hash, {key}": value for key, value in text.flat(run.hashes, ", ") if isinstance(value, str)},
     }
     rows = [(escape(key), escape(str(value))) for key, value in facts.items()]
     return table(("what", "value"), rows) if rows else "Not recorded."
-
-
-def _flat(hashes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """With those of the weights and of the data each on a line of its own."""
-    for key, value in hashes.items():
-        if isinstance(value, dict):
-            yield from ((f"{key}, {name}", one) for name, one in value.items())
-        else:
-            yield key, value

@@ -145,7 +145,7 @@ def difference_figure(gate: GateResult) -> Image | None:
         axes.tick_params(axis="y", length=0, pad=8)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel(f"points worse than {short(gate.reference, _LABEL)} \u2192   (dashed: margin)")
+        axes.set_xlabel(f"\u2190 better | points worse than {short(gate.reference, _LABEL)} \u2192 (dashed: margin)")
 
     alt = "; ".join(
         f"{suite.title}: {points(row.difference)}, interval {point_interval(row.lower, row.upper)}, "

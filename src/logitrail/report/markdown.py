@@ -33,7 +33,8 @@ def _rate(rate: Rate) -> str:
 
 def _facts(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
-        (escape(name), escape(str(value) if value is not None else "not recorded")) for name, value in mapping.items()
+        (escape(name), escape(str(value) if value is not None else "not recorded"))
+        for name, value in text.flat(mapping)
     ]
 
 
@@ -64,7 +65,7 @@ def _over_refusals(run: Run) -> list[str]:
 def _tokens(run: Run) -> list[str]:
     if not run.tokens:
         return []
-    scores = list(dict.fromkeys(name for token in run.tokens for name in token.scores))
+    scores = run.score_names
     asked = {name: model.probabilities for name, model in run.models.items() if model.probabilities}
     harmful = {name: of["refusal"].each for name, of in asked.items() if "refusal" in of}
     parts = [
@@ -73,7 +74,7 @@ def _tokens(run: Run) -> list[str]:
             (
                 "token",
                 "id",
-                "weight",
+                *(["weight"] if run.weighted else []),
                 "sources",
                 *map(escape, scores),
                 *(f"probability, {escape(name)}" for name in harmful),
@@ -82,7 +83,7 @@ def _tokens(run: Run) -> list[str]:
                 (
                     escape(text.token(token.text)),
                     "unknown" if token.id is None else str(token.id),
-                    text.plain(token.weight),
+                    *([text.plain(token.weight)] if run.weighted else []),
                     escape(", ".join(token.sources)),
                     *(text.plain(token.scores.get(name)) for name in scores),
                     *(text.plain(each[place] if place < len(each) else None) for each in harmful.values()),
@@ -116,7 +117,7 @@ def difference_table(gate: GateResult) -> str:
 def _difference(suite: Suite, of: Difference) -> tuple[str, ...]:
     return (
         suite.title,
-        text.points(of.difference),
+        text.points(of.difference) + (" (better)" if words.direction(of.difference) == "better" else ""),
         text.point_interval(of.lower, of.upper),
         text.points(of.margin, sign=False),
         text.whole(of.n),
@@ -136,12 +137,16 @@ def report_markdown(summary: Mapping[str, Any] | Run) -> str:
     """
     run = summary if isinstance(summary, Run) else parse_summary(summary)
     parts = [f"# Release report: {escape(run.name)}"]
+    if line := words.cost_line(run):
+        parts.append(line)
     for gate in run.candidates:
         decision = words.DECISION_WORDS[gate.decision]
         parts.append(f"## {escape(gate.name)}: {decision}")
         parts.append(escape(words.reason(gate), 2_000))
         parts.append(difference_table(gate))
-        parts.append(f"Above 0 is worse; {words.limits(gate)}.")
+        if noted := words.notes(gate):
+            parts.append("\n".join(f"- {escape(note, 400)}" for note in noted))
+        parts.append(f"{words.SIGN.capitalize()}; {words.limits(gate)}.")
     if not run.candidates:
         parts.append("No candidate: nothing was decided.")
     parts += [words.unscored(run), words.run_noise(run)]

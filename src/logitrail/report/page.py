@@ -147,12 +147,8 @@ def _fair_order(rows: Sequence[Row]) -> list[int]:
 def _facts(mapping: Mapping[str, Any], undefined: str = "not recorded") -> list[tuple[str, str]]:
     """Nested facts as dotted names with one line of text each."""
     rows: list[tuple[str, str]] = []
-    stack: list[tuple[str, Any]] = list(reversed(list(mapping.items())))
-    while stack:
-        name, value = stack.pop()
-        if isinstance(value, Mapping) and value:
-            stack.extend((f"{name}.{key}", item) for key, item in reversed(list(value.items())))
-        elif value is None:
+    for name, value in text.flat(mapping):
+        if value is None:
             rows.append((text.short(name), undefined))
         elif isinstance(value, float):
             rows.append((text.short(name), text.plain(number(value))))
@@ -253,6 +249,7 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
         "script": Markup(script),  # noqa: S704 - the package's own file
         "candidates": [(gate, words.reason(gate), figures.difference_figure(gate)) for gate in run.candidates],
         "cost": words.cost(run),
+        "cost_line": words.cost_line(run),
         "front": figures.front_figure(run.models),
         "curves": curves,
         "categories": run.categories[:_CATEGORY_ROWS],
@@ -287,7 +284,8 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
             },
         ),
         "tokens": run.tokens[:_TOKEN_ROWS],
-        "score_names": list(dict.fromkeys(name for token in run.tokens for name in token.scores))[:12],
+        "weighted": run.weighted,
+        "score_names": run.score_names[:12],
         "facts": [
             (title, facts[:_FACT_ROWS], max(0, len(facts) - _FACT_ROWS))
             for title, facts in (

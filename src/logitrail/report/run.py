@@ -61,6 +61,9 @@ ATTACK: Final = Suite(
 )
 """Measured where a recipe asks for it, and never a margin of the gate."""
 
+BASELINE: Final = "sft"
+"""The method that a run compares with and seldom means to release."""
+
 CURVES: Final = ("ce", "str", "str_probe", "str_weight", "drift")
 """The columns of `log.jsonl` that a report draws."""
 
@@ -89,6 +92,7 @@ class Difference:
     not_scored: int | None = None
     required_n: int | None = None
     each_training: tuple[float | None, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,15 +217,31 @@ class Run:
 
     @property
     def candidates(self) -> tuple[GateResult, ...]:
-        """Every model but the base, with the gate's result or, where there is none, an open one."""
+        """Every model but the base, with the gate's result or, where there is none, an open one.
+
+        The recipe's last method first, which is the one that `gate` decides on; plain fine-tuning, the baseline, last.
+        """
         open_ = [name for name in self.models if name != "base" and name not in self.gate]
-        return (*self.gate.values(), *(_gate(name, None) for name in open_))
+        every = [*self.gate.values(), *(_gate(name, None) for name in open_)]
+        tried = [gate for gate in every if gate.name != BASELINE]
+        return (*tried[-1:], *tried[:-1], *(gate for gate in every if gate.name == BASELINE))
 
     @property
     def suites(self) -> tuple[Suite, ...]:
         """Those of the gate, and the attacks where any model was asked behind one."""
         asked = any(model.rates[ATTACK.key].value is not None for model in self.models.values())
         return (*SUITES, ATTACK) if asked else SUITES
+
+    @property
+    def weighted(self) -> bool:
+        """Whether any safety token has a weight."""
+        return any(token.weight is not None for token in self.tokens)
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Of the safety tokens' scores, those that any token has: a column of nothing is none."""
+        scored = (name for token in self.tokens for name, score in token.scores.items() if score is not None)
+        return tuple(dict.fromkeys(scored))
 
     @property
     def attacks(self) -> tuple[str, ...]:
@@ -284,6 +304,7 @@ def _difference(suite: str, value: Any) -> Difference:
         not_scored=_count(row.get("not_scored")),
         required_n=_count(row.get("required_n")),
         each_training=tuple(number(value) for value in _list(_mapping(row.get("repeats")).get("runs"))),
+        notes=tuple(str(note) for note in _list(row.get("notes"))[:20]),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 NOT_MEASURED: Final = "not measured"
 
@@ -70,6 +71,17 @@ def point_interval(low: float | None, high: float | None) -> str:
     lower = "no lower bound" if low is None else points(low)
     upper = "no upper bound" if high is None else points(high)
     return f"{lower} to {upper}"
+
+
+def flat(mapping: Mapping[str, Any], joint: str = ".") -> Iterator[tuple[str, Any]]:
+    """Nested facts as one row each, their names joined; not recursive, for a damaged file may nest without end."""
+    stack: list[tuple[str, Any]] = list(reversed(list(mapping.items())))
+    while stack:
+        name, value = stack.pop()
+        if isinstance(value, Mapping) and value:
+            stack.extend((f"{name}{joint}{key}", item) for key, item in reversed(list(value.items())))
+        else:
+            yield name, value
 
 
 def seconds(value: float | None) -> str:

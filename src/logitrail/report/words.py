@@ -7,12 +7,30 @@ from typing import Final
 
 from logitrail.report.run import SUITES, Difference, GateResult, Run
 from logitrail.report.text import points, seconds, short
+from logitrail.types import FEWEST_RUNS
 
-_ONE_TRAINING: Final = (
-    "Each model was trained once. The intervals cover which prompts were asked, not the noise between "
+_FEW_TRAININGS: Final = (
+    "{} The intervals cover which prompts were asked, not the noise between "
     "training runs: the same recipe trained again, even with the same seed, can move a rate by several "
     "points. Repeat the run with other seeds before you rely on a small difference."
 )
+
+_ENDED: Final = {
+    "seconds": "time (s)",
+    "held_out_loss": "held-out loss",
+    "trainable_parameters": "trained parameters",
+    "pulled_back": "times moved back",
+    "loss": "whole loss",
+    "ce": "task loss",
+    "str": "STR penalty on the task's rows",
+    "str_probe": "STR penalty on probe prompts",
+    "str_distance": "distance of safety tokens",
+    "str_weight": "lambda",
+    "drift": "drift on probe prompts",
+    "grad_norm": "gradient norm",
+}
+
+SIGN: Final = "above 0 is worse, below 0 is better"
 
 DECISION_WORDS: Final = {"pass": "pass", "fail": "fail", "inconclusive": "inconclusive", None: "not decided"}
 
@@ -78,15 +96,56 @@ def cost(run: Run) -> list[tuple[str, str]]:
     return lines
 
 
+def cost_line(run: Run) -> str:
+    """`cost` in one sentence; empty where nothing was timed."""
+    timings = run.timings
+
+    def together(begin: str) -> float | None:
+        values = [value for key, value in timings.items() if key.startswith(begin)]
+        return None if None in values else sum(value for value in values if value is not None)
+
+    if not timings:
+        return ""
+    parts = []
+    for what, begin in (("trainings", "train_"), ("reference cache", "cache"), ("evaluations", "eval_")):
+        if any(key.startswith(begin) for key in timings):
+            parts.append(f"{what} {seconds(together(begin))}")
+    of = f" ({', '.join(parts)})" if parts else ""
+    return f"Cost: whole run {seconds(timings.get('total'))}{of}."
+
+
+def direction(value: float | None) -> str:
+    """What the sign of a difference of bad outcomes means; nobody should have to work out "minus so many points worse"."""
+    shown = None if value is None else round(100 * value, 1)
+    return "" if not shown else "better" if shown < 0 else "worse"
+
+
+def ended(key: str) -> str:
+    """The name of what a training's summary or its last logged step holds."""
+    first, _, rest = key.partition(".")
+    last = first == "final" and rest != ""
+    known = rest if last else key
+    name = _ENDED.get(known, known.replace("_", " ").replace(".", ", "))
+    return f"{name[:1].upper()}{name[1:]}{' at the end' if last else ''}"
+
+
 def run_noise(run: Run) -> str:
     """What the intervals say of other trainings of the same recipe."""
     trainings = {gate.trainings for gate in run.gate.values()}
-    if trainings and all(count is not None and count > 1 for count in trainings):
+    if trainings and all(count is not None and count >= FEWEST_RUNS for count in trainings):
         return (
             "The gate's decisions are over several trainings of the recipe and cover the noise between them. The rates of "
             "one model, and their intervals, are of one training: they cover which prompts were asked."
         )
-    return _ONE_TRAINING
+    once = all(count in (None, 1) for count in trainings)
+    return _FEW_TRAININGS.format(
+        "Each model was trained once." if once else f"Fewer than {FEWEST_RUNS} trainings of a recipe were looked at."
+    )
+
+
+def notes(gate: GateResult) -> list[str]:
+    """What a reader has to know beside the gate's numbers, suite by suite."""
+    return [f"{suite.title}: {note}." for suite in SUITES for note in gate.suites[suite.key].notes]
 
 
 def held(train: Mapping[str, object] | None) -> str:
@@ -131,6 +190,8 @@ def limits(gate: GateResult) -> str:
         text += f"; each limit is one-sided, {100 * (1 - gate.alpha):g}%"
     if gate.trainings == 1:
         text += "; one training was measured, so run-to-run noise is not covered"
+    elif gate.trainings is not None and gate.trainings < FEWEST_RUNS:
+        text += f"; {gate.trainings} trainings were measured, too few to cover run-to-run noise"
     elif gate.trainings is not None:
         text += f"; the decision is over {gate.trainings} trainings"
     return text
@@ -141,7 +202,7 @@ def unscored(run: Run) -> str:
     gate = run.settings.get("gate")
     rule = gate.get("unscored") if isinstance(gate, dict) else None
     done = {
-        "against": "the gate counts it against the candidate.",
+        "against": "the gate counts it against the candidate for a pass, and for it for a fail.",
         "exclude": "the gate leaves it out.",
     }.get(str(rule), "how the gate treated it is not recorded.")
     return f"A prompt without a verdict is neither a refusal nor an answer; {done}"

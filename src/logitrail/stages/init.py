@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
-from logitrail.artifacts import write_bytes
+from logitrail.artifacts import is_there, write_bytes
 from logitrail.errors import StorageError
 
 SCHEMA_FILE = "recipe.schema.json"
@@ -63,8 +64,8 @@ eval:                       # prompts that nothing above has seen
 
 gate:                       # how much worse than the starting model is still acceptable
   refusal: 0.03
-  over_refusal: 0.05
-  utility: 0.02
+  over_refusal: 0.05        # null: decide without harmless prompts; a margin without them is never a pass
+  utility: 0.02             # null: decide without the task
   # repeat_seeds: [1, 2]    # train each method again, so that the gate covers run-to-run noise
 """
 
@@ -111,6 +112,29 @@ def write_recipe(
         ),
     )
     write_bytes(out, text.encode())
+
+
+def missing_paths(given: Mapping[str, str | None], folder: Path) -> dict[str, Path]:
+    """Where the recipe would look for what is not there, by the option that named it.
+
+    Args:
+        given: by option what was said, None or "" where nothing was; `--model` may be a name of the Hub, and is missing
+            only where it has the form of a path.
+        folder: the recipe's.
+    """
+    found = {}
+    for option, text in given.items():
+        if not text or (option == "--model" and not _is_path(text)):
+            continue
+        place = (folder / Path(text)).resolve()
+        if not is_there(place):
+            found[option] = place
+    return found
+
+
+def _is_path(model: str) -> bool:
+    """A Hub name has the form `owner/name` or `name`; a path begins at a folder, has more parts, or ends in a slash."""
+    return model.startswith((".", "/", "~")) or model.endswith("/") or model.count("/") > 1 or "\\" in model
 
 
 def _name(stem: str) -> str:
