@@ -80,6 +80,8 @@ def test_run_then_skip_then_change(project, logitrail):
     changed = logitrail("run", project.write(training__str_weight=0.7))
     assert changed.code == 0, changed.err
     assert "training str" in changed.err
+    assert "train/str holds a training of another recipe, other data or versions: it is replaced" in changed.err
+    assert "train/sft holds" not in changed.err
     assert "training sft" not in changed.err
     assert "evaluating base" not in changed.err
 

@@ -27,7 +27,9 @@ from logitrail.types import SCHEMA_VERSION
 
 REFERENCE, CANDIDATE = "reference", "candidate"
 _ANSWERS = "answers.jsonl"
-_ONE_TRAINING = "run-to-run noise is not covered: this is one training, and the same training again can move a rate by several points"
+_ONE_TRAINING = (
+    "run-to-run noise is not covered: this is one training, and the same training again can move a rate by several points"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from logitrail.methods import method, require_known_options
 from logitrail.methods.seam import Batches
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.stages.context import Context
-from logitrail.stages.folder import discard, published, run_stage
+from logitrail.stages.folder import SUMMARY, discard, finished, published, run_stage
 from logitrail.stages.progress import Meter
 from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
@@ -443,6 +443,9 @@ class _Predictions(TrainerCallback):
 def train(context: Context, name: str) -> dict[str, Any]:
     """Train with one method, unless it is trained; an interrupted training goes on from its last whole checkpoint."""
     folder = context.out / "train" / name
+    key = train_key(context, name)
+    if (folder / SUMMARY).exists() and finished(folder, key, without="model/") is None:
+        context.progress.note(f"{folder} holds a training of another recipe, other data or versions: it is replaced")
 
     def work() -> dict[str, Any]:
         with context.progress.meter(f"training {name}", None) as meter:
@@ -501,7 +504,7 @@ def train(context: Context, name: str) -> dict[str, Any]:
     summary, _ = run_stage(
         folder,
         "train",
-        train_key(context, name),
+        key,
         work,
         seeds=context.seeds,
         hub_models=context.hub_models,
