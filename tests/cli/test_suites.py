@@ -101,3 +101,6 @@ def test_utility_as_a_loss(project, logitrail):
     assert base["task_loss"]["n"] == 4
     assert math.isfinite(base["task_loss"]["value"])
     assert base["task_loss"]["low"] <= base["task_loss"]["value"] <= base["task_loss"]["high"]
+    shown = logitrail("eval", project.write(eval__task_metric="loss"), "--model", "base").out
+    assert "held-out loss, nats a token" in shown
+    assert "the gate does not look at these" in shown

@@ -702,3 +702,25 @@ def test_only_what_logitrail_wrote_is_written_over(
 def test_what_is_no_file_is_not_written_over() -> None:
     with pytest.raises(StorageError, match="no ordinary file"):
         require_replaceable(Path(os.devnull), "html")
+
+
+def test_what_was_measured_beside_the_suites_is_shown_and_not_gated() -> None:
+    content = summary()
+    content["models"]["str"] |= {
+        "task_loss": {"value": 1.25, "low": 1.2, "high": 1.31, "n": 40, "tokens": 900},
+        "standard_tasks": {
+            "gsm8k<b>": {
+                "n": 100,
+                "version": 3,
+                "metrics": {"exact_match,strict-match": {"value": 0.4, "stderr": 0.05}},
+            }
+        },
+    }
+    run = parse_summary(content)
+    assert run.measures == ("held-out loss, nats a token", "gsm8k<b>, exact_match,strict-match")
+    markdown, page = report_markdown(run), render(run)
+    assert "| held-out loss, nats a token | not measured | not measured | 1.25 (1.2 to 1.31) |" in markdown
+    assert "0.4 \u00b1 0.05" in markdown
+    assert "gsm8k&lt;b&gt;, exact_match,strict-match" in page
+    assert "1.25 (1.2 to 1.31)" in page
+    assert "gsm8k" not in report_markdown(parse_summary(summary()))

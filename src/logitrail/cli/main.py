@@ -266,7 +266,7 @@ def evaluate(
 ) -> None:
     """Measure refusals, over-refusals and the task for the starting model and each trained one."""
     context = _context(recipe)
-    from logitrail.cli.show import as_json, rate, table
+    from logitrail.cli.show import as_json, measures_table, rate, table
     from logitrail.stages.evaluate import BASE, model_names
     from logitrail.stages.folder import only_writer
     from logitrail.stages.probabilities import evaluation_and_probabilities
@@ -287,6 +287,7 @@ def evaluate(
         ],
         right=(3, 4),
     )
+    measures_table(summaries)
 
 
 @app.command()

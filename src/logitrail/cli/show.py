@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -70,6 +70,17 @@ def number(value: Any, form: str = ".3f") -> str:
     return "-" if value is None else format(value, form)
 
 
+def measures_table(models: Mapping[str, Mapping[str, Any]]) -> None:
+    """Held-out loss and standard tasks of each model, where they were measured."""
+    from logitrail.report import words
+    from logitrail.report.run import measures_of
+
+    found = {name: measures_of(of) for name, of in models.items()}
+    rows = [(name, what, words.measure(of)) for name, measures in found.items() for what, of in measures.items()]
+    if rows:
+        table("beside the suites (the gate does not look at these)", ("model", "what", "measured"), rows)
+
+
 def run_tables(summary: dict[str, Any]) -> None:
     """The end of a run: models, then the gate."""
     table(
@@ -88,6 +99,7 @@ def run_tables(summary: dict[str, Any]) -> None:
         ],
         right=(4, 5),
     )
+    measures_table(summary["models"])
     table(
         "gate: how much worse than the starting model",
         ("model", "suite", "decision", "difference", "upper bound", "margin", "n"),

@@ -163,6 +163,15 @@ def report_markdown(summary: Mapping[str, Any] | Run) -> str:
             ],
         ),
     ]
+    if run.measures:
+        rows = [
+            (escape(name), *(words.measure(model.measures.get(name)) for model in run.models.values()))
+            for name in run.measures
+        ]
+        parts += [
+            "## Held-out loss and standard tasks, which the gate does not look at",
+            table(("what", *map(escape, run.models)), rows),
+        ]
     parts += _by("category", "Harmful prompts refused, by category", run.categories, _categories(run))
     parts += _by("attack", "Harmful prompts refused behind attacks", run.attacks, _attacks(run))
     parts += _over_refusals(run)

@@ -123,6 +123,22 @@ class Probabilities:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """Something measured beside the suites, in its own unit; the gate does not look at it.
+
+    Attributes:
+        low, high: a 95% interval, where there is one.
+        error: a standard error, where there is that.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    error: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
 class ModelResult:
     """What was measured of one model.
 
@@ -132,6 +148,7 @@ class ModelResult:
         by_attack: refusal behind each attack.
         probabilities: by suite.
         train: how training ended.
+        measures: held-out loss and standard tasks, by what was measured.
     """
 
     name: str
@@ -140,6 +157,7 @@ class ModelResult:
     train: Mapping[str, Any]
     by_attack: Mapping[str, Rate] = field(default_factory=dict)
     probabilities: Mapping[str, Probabilities] = field(default_factory=dict)
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -249,6 +267,11 @@ class Run:
         return tuple(dict.fromkeys(kind for model in self.models.values() for kind in model.by_attack))
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """All that was measured beside the suites, in the order in which the models list it."""
+        return tuple(dict.fromkeys(name for model in self.models.values() for name in model.measures))
+
+    @property
     def categories(self) -> tuple[str, ...]:
         """All categories of harmful prompts, in the order in which the models list them."""
         return tuple(dict.fromkeys(category for model in self.models.values() for category in model.by_category))
@@ -334,7 +357,23 @@ def _model(name: str, value: Any) -> ModelResult:
         probabilities={
             key: _probabilities(item) for key, item in _mapping(row.get("token_probabilities")).items() if item
         },
+        measures=measures_of(row),
     )
+
+
+def measures_of(row: Mapping[str, Any]) -> dict[str, Measure]:
+    """Held-out loss and standard tasks of one model, of a run's summary or of its evaluation's."""
+    found = {}
+    if loss := _mapping(row.get("task_loss")):
+        low, high = number(loss.get("low")), number(loss.get("high"))
+        found["held-out loss, nats a token"] = Measure(number(loss.get("value")), low, high, n=_count(loss.get("n")))
+    for task, of in _mapping(row.get("standard_tasks")).items():
+        for metric, value in _mapping(_mapping(of).get("metrics")).items():
+            values = _mapping(value)
+            found[f"{task}, {str(metric).removesuffix(',none')}"] = Measure(
+                number(values.get("value")), error=number(values.get("stderr")), n=_count(_mapping(of).get("n"))
+            )
+    return found
 
 
 def _probabilities(value: Any) -> Probabilities:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from logitrail.report.run import SUITES, Difference, GateResult, Run
-from logitrail.report.text import points, seconds, short
+from logitrail.report.run import SUITES, Difference, GateResult, Measure, Run
+from logitrail.report.text import NOT_MEASURED, plain, points, seconds, short
 from logitrail.types import FEWEST_RUNS
 
 _FEW_TRAININGS: Final = (
@@ -141,6 +141,15 @@ def run_noise(run: Run) -> str:
     return _FEW_TRAININGS.format(
         "Each model was trained once." if once else f"Fewer than {FEWEST_RUNS} trainings of a recipe were looked at."
     )
+
+
+def measure(of: Measure | None) -> str:
+    """A measurement in its own unit, with what is known of its error."""
+    if of is None or of.value is None:
+        return NOT_MEASURED
+    if of.low is not None and of.high is not None:
+        return f"{plain(of.value)} ({plain(of.low)} to {plain(of.high)})"
+    return plain(of.value) if of.error is None else f"{plain(of.value)} \u00b1 {plain(of.error)}"
 
 
 def notes(gate: GateResult) -> list[str]:

@@ -90,6 +90,9 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
                 if (attack := found[f"eval_{name}"]["suites"].get("attack")) is not None
                 else {}
             ),
+            **{
+                key: of for key in ("task_loss", "standard_tasks") if (of := found[f"eval_{name}"].get(key)) is not None
+            },
             "not_scored": {suite: of["not_scored"] for suite, of in found[f"eval_{name}"]["suites"].items()},
             "by_category": found[f"eval_{name}"]["suites"].get("refusal", {}).get("by_category", {}),
             "token_probabilities": measured_probabilities(context, name),
