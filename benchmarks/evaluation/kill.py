@@ -2,9 +2,9 @@
 
     python benchmarks/evaluation/kill.py [--seed 0]
 
-The child writes down every row whose generation returned. Killed with SIGKILL a random moment after the row was reached, it
-must end with the same bytes, and no row may have been generated twice. A batch that a kill cuts has returned nothing and is
-begun again; such rows are counted apart.
+The child writes down every row whose generation returned. Its judge is slow, so that half of the kills meet it at work.
+Killed with SIGKILL a random moment after the row was reached, it must end with the same bytes, and no row may have been
+generated twice. A batch that a kill cuts has returned nothing and is begun again; such rows are counted apart.
 """
 
 from __future__ import annotations
@@ -48,10 +48,17 @@ suites = {
     "over_refusal": read_rows(DATA / "lookalike_test.jsonl", "over_refusal").rows[:60],
     "attack": attack_rows(harmful[:4], samples=1),
 }
+class Slow:
+    name = "slow"
+    def __init__(self):
+        self.quick = judge("classifier")
+    def judge(self, prompt, response):
+        time.sleep(0.01)
+        return self.quick.judge(prompt, response)
 def progress(done, total):
     print(done, total, flush=True)
     time.sleep(0.03)  # so that a parent can aim at a row of a model this fast
-evaluate(loaded.model, loaded.tokenizer, suites, judge=[judge("classifier"), judge("keyword")], answers_path=answers,
+evaluate(loaded.model, loaded.tokenizer, suites, judge=[Slow(), judge("keyword")], answers_path=answers,
          max_new_tokens=16, batch_size=4, on_progress=progress)
 """
 

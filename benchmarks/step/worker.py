@@ -248,7 +248,7 @@ def cache_build_job(job: Job, place: Place) -> dict[str, Any]:
     through the bare backbone, without an adapter and with a fresh one."""
     import torch
 
-    import logitrail.train.trainer as trainer_module
+    import logitrail.train.row_cache as builder
     from methods import make_model, make_tokenizer, make_trainer, sharing_weights
 
     tokenizer = make_tokenizer()
@@ -257,7 +257,7 @@ def cache_build_job(job: Job, place: Place) -> dict[str, Any]:
     samples: dict[str, list[float]] = {}
     sizes: dict[str, Any] = {}
     built: list[float] = []
-    build_cache = trainer_module.build_cache
+    build_cache = builder.build_cache
 
     def now() -> float:
         if place.device == "cuda":
@@ -291,7 +291,7 @@ def cache_build_job(job: Job, place: Place) -> dict[str, Any]:
                 body(**kwargs)
         return now() - began
 
-    with mock.patch.object(trainer_module, "build_cache", timed):
+    with mock.patch.object(builder, "build_cache", timed):
         for number in range(1 + job.rounds):  # the first is the warm-up
             taken = {}
             for case in job.cases:

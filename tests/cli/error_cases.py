@@ -222,6 +222,11 @@ def _drift(world: World, *more: Any, model: Path | None = None, reference: bool 
     return ("drift", model or base, "--probes", world.folder / "harmful.jsonl", *named, *more)
 
 
+def _check(world: World, *more: Any) -> tuple[Any, ...]:
+    base = world.content["model"]["path"]
+    return ("check", base, "--reference", base, "--harmful", world.folder / "harmful.jsonl", *more)
+
+
 def _adapter(world: World, text: str) -> Path:
     return world.file("adapter/adapter_config.json", text).parent
 
@@ -756,6 +761,10 @@ CASES: dict[str, Case] = {
         lambda w: ("doctor", w.recipe(data__train="none.jsonl"), "--quick"), ("checks failed", "none.jsonl")
     ),
     # drift
+    "check: unknown dtype": Case(lambda w: _check(w, "--dtype", "int4"), ("--dtype", "float32")),
+    "check: unknown scoring": Case(lambda w: _check(w, "--scoring", "f1"), ("--scoring", "exact, numeric")),
+    "check: a judge twice": Case(lambda w: _check(w, "--judge", "keyword", "--judge", "keyword"), ("stands twice",)),
+    "check: the very reference": Case(lambda w: _check(w), ("very weights of its reference", "--reference")),
     "drift: unknown dtype": Case(lambda w: _drift(w, "--dtype", "int4"), ("--dtype", "float32")),
     "drift: a template without a system message": Case(
         lambda w: _drift(

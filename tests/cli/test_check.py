@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -76,6 +77,10 @@ def test_only_what_was_asked_is_claimed(project, logitrail, files, model_folder)
     same = logitrail("check", model_folder, *options(project, alone, **{"--out": "same", "--reference": model_folder}))
     assert same.code == 2
     assert "very weights of its reference" in same.error_lines[0]
+    assert not (project.folder / "same").exists()
+    copy = shutil.copytree(model_folder, project.folder / "copy")
+    again = logitrail("check", copy, *options(project, alone, **{"--out": "same", "--reference": model_folder}))
+    assert "very weights of its reference" in again.error_lines[0]
     for name, value, words in (("--judge", "gpt9", "no judge"), ("--scoring", "f1", "exact, numeric")):
         wrong = logitrail("check", whole, *options(project, alone, **{"--reference": model_folder, name: value}))
         assert wrong.code == 2

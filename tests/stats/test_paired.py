@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import beta, binomtest
@@ -181,6 +181,7 @@ def test_swapping_the_arms_flips_the_interval(interval: Any, counts: PairedCount
     first=st.floats(-0.99, 0.99),
     second=st.floats(-0.99, 0.99),
 )
+@example(b=0, c=0, rest=0, first=0.5, second=1.46e-302)
 def test_tango_statistic_falls_as_delta_grows(b: int, c: int, rest: int, first: float, second: float) -> None:
     n = max(1, b + c + rest)
     low, high = sorted((first, second))

@@ -108,13 +108,19 @@ def check(
         RecipeError: a whole model without a named reference, an unknown judge, or a margin that cannot be.
         LogitrailError: what cannot be read, loaded, judged or written.
     """
+    if len(set(questions.judges)) != len(questions.judges):
+        raise RecipeError(f"a judge stands twice in {list(questions.judges)}; name each once")
     first, second = places(model, reference)
+    same = (
+        f"{model} has the very weights of its reference {reference or first.base}, so nothing can be compared; name the "
+        "model that it was tuned from with --reference"
+    )
+    if first == second:  # before anything is asked; a copy in another folder is found when it is loaded
+        raise RecipeError(same)
     loader = Loader((first, second), trust_remote_code)
     suites = questions.rows()
     for name in questions.judges:
         judge(name)
-    if len(set(questions.judges)) != len(questions.judges):
-        raise RecipeError(f"a judge stands twice in {list(questions.judges)}; name each once")
     with only_writer(out):
         measured = {
             name: _measured(
@@ -123,10 +129,7 @@ def check(
             for name, place in ((REFERENCE, first), (CANDIDATE, second))
         }
         if measured[REFERENCE]["weights"] == measured[CANDIDATE]["weights"]:
-            raise RecipeError(
-                f"{model} has the very weights of its reference {reference or first.base}, so nothing can be compared; "
-                "name the model that it was tuned from with --reference"
-            )
+            raise RecipeError(same)
         result = gate(
             read_judged(out / REFERENCE, questions.judges),
             read_judged(out / CANDIDATE, questions.judges),

@@ -205,15 +205,13 @@ def evaluation(
 
 def _earlier(folder: Path) -> Earlier | None:
     """The answers of a finished evaluation that lies there, of this recipe or of another one."""
+    if not (folder / SUMMARY).exists():
+        return None
     try:
         summary = read_checked(folder)
         answers = read_answers(folder / _ANSWERS)
         return Earlier(summary["generation"], {(answer.suite, answer.id): answer.response for answer in answers})
-    except (
-        LogitrailError,
-        KeyError,
-        TypeError,
-    ):  # there is none, or one to be made anew: whatever is wrong is said there
+    except (LogitrailError, KeyError, TypeError):  # of an earlier version, or damaged, which is said where it matters
         return None
 
 

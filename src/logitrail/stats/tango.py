@@ -46,7 +46,8 @@ def tango_statistic(b: ArrayLike, c: ArrayLike, n: ArrayLike, delta: ArrayLike) 
         z: NDArray[np.float64] = np.where(
             variance > 1e-300,
             distance / np.sqrt(variance),
-            np.where(distance == 0, 0.0, np.sign(distance) * np.inf),
+            # A delta of 1e-302 is 0 and not an edge of the range, though its variance is as good as none.
+            np.where(np.abs(distance) < 1e-100, 0.0, np.sign(distance) * np.inf),
         )
     return z
 
