@@ -763,6 +763,7 @@ CASES: dict[str, Case] = {
     # drift
     "check: unknown dtype": Case(lambda w: _check(w, "--dtype", "int4"), ("--dtype", "float32")),
     "check: unknown scoring": Case(lambda w: _check(w, "--scoring", "f1"), ("--scoring", "exact, numeric")),
+    "check: a margin of three": Case(lambda w: _check(w, "--refusal-margin", "3"), ("refusal is 3", "such as 0.03")),
     "check: a judge twice": Case(lambda w: _check(w, "--judge", "keyword", "--judge", "keyword"), ("stands twice",)),
     "check: the very reference": Case(lambda w: _check(w), ("very weights of its reference", "--reference")),
     "drift: unknown dtype": Case(lambda w: _drift(w, "--dtype", "int4"), ("--dtype", "float32")),

@@ -116,7 +116,7 @@ UNREACHED: dict[str, str] = {
     "train/numbers.py:require_finite_losses:1": "one batch that is all masked (tests/train/test_trainer.py)",
     "stages/doctor.py:_judges:1": "a judge that cannot answer (tests/cli/test_doctor.py)",
     "stages/repeats.py:_same_recipe:2": _DAMAGE,
-    "stages/check.py:check:3": _SLOW + "a copy of the reference in another folder (tests/cli/test_check.py)",
+    "stages/check.py:check:4": _SLOW + "a copy of the reference in another folder (tests/cli/test_check.py)",
     "artifacts.py:_array:1": _DAMAGE,
     "artifacts.py:_array:2": _DAMAGE,
     "artifacts.py:_array:3": _DAMAGE,

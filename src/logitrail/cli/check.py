@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from logitrail.cli.options import Json, dtypes, judges
+from logitrail.cli.options import Dtype, Json, TrustRemoteCode, judges, require_dtype
 
 SCORINGS = ("exact", "numeric")
 
@@ -38,14 +38,8 @@ def check(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated at once.")] = 32,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N rows of each file.")] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.", autocompletion=dtypes)] = "auto",
-    trust_remote_code: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--trust-remote-code",
-            help="Run Python code of this model: its folder, or NAME@COMMIT on the Hub; may be given several times.",
-        ),
-    ] = None,
+    dtype: Dtype = "auto",
+    trust_remote_code: TrustRemoteCode = None,
     junit: Annotated[Path | None, typer.Option(help="Write the decision as JUnit XML too, for CI systems.")] = None,
     json: Json = False,
 ) -> None:
@@ -55,8 +49,7 @@ def check(
     """
     from logitrail.errors import RecipeError
 
-    if dtype not in dtypes():
-        raise RecipeError(f"unknown --dtype {dtype!r}; choose one of {', '.join(dtypes())}")
+    require_dtype(dtype)
     if scoring not in SCORINGS:
         raise RecipeError(f"unknown --scoring {scoring!r}; choose one of {', '.join(SCORINGS)}")
     if junit is not None:

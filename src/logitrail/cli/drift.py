@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from logitrail.cli.options import Json, anchors, dtypes
+from logitrail.cli.options import Dtype, Json, TrustRemoteCode, anchors, require_dtype
 
 
 def drift(
@@ -25,22 +25,14 @@ def drift(
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N prompts.")] = None,
     system: Annotated[str | None, typer.Option(help="A system message before every prompt.")] = None,
     rows: Annotated[int, typer.Option(min=0, help="Show the N prompts that moved most.")] = 5,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.", autocompletion=dtypes)] = "auto",
-    trust_remote_code: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--trust-remote-code",
-            help="Run Python code of this model: its folder, or NAME@COMMIT on the Hub; may be given several times.",
-        ),
-    ] = None,
+    dtype: Dtype = "auto",
+    trust_remote_code: TrustRemoteCode = None,
     json: Json = False,
 ) -> None:
     """How far refusals have moved, before a word is generated: one forward pass a prompt."""
     from logitrail.cli.quiet import quiet_libraries
-    from logitrail.errors import RecipeError
 
-    if dtype not in ("auto", "float32", "bfloat16", "float16"):
-        raise RecipeError(f"unknown --dtype {dtype!r}; choose one of auto, float32, bfloat16, float16")
+    require_dtype(dtype)
     quiet_libraries()
     from logitrail.cli.progress import StderrProgress
     from logitrail.cli.show import as_json, number, table

@@ -35,3 +35,21 @@ def published_sets() -> list[str]:
     from logitrail.evals.published import PUBLISHED
 
     return list(PUBLISHED)
+
+
+def require_dtype(name: str) -> None:
+    """Raise `RecipeError` for what is no `--dtype`."""
+    if name not in dtypes():
+        from logitrail.errors import RecipeError
+
+        raise RecipeError(f"unknown --dtype {name!r}; choose one of {', '.join(dtypes())}")
+
+
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.", autocompletion=dtypes)]
+TrustRemoteCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run Python code of this model: its folder, or NAME@COMMIT on the Hub; may be given several times.",
+    ),
+]

@@ -110,6 +110,9 @@ def check(
     """
     if len(set(questions.judges)) != len(questions.judges):
         raise RecipeError(f"a judge stands twice in {list(questions.judges)}; name each once")
+    for suite, margin in margins.items():
+        if not 0 < margin < 1:
+            raise RecipeError(f"the margin of {suite} is {margin:g}; give a share between 0 and 1, such as 0.03")
     first, second = places(model, reference)
     same = (
         f"{model} has the very weights of its reference {reference or first.base}, so nothing can be compared; name the "
