@@ -79,3 +79,22 @@ def test_what_fails_behind_the_answers(project, logitrail, generated, monkeypatc
     assert logitrail("eval", recipe, "--model", "str").code == 0
     assert len(generated) == asked
     assert not list((project.folder / "out/eval").rglob("*.partial"))
+
+
+def test_a_stop_while_another_judge_is_at_work(project, logitrail, generated, monkeypatch):
+    import logitrail.evals.run as module
+
+    assert logitrail("run", project.write(methods=["str"], eval__judge="classifier")).code == 0
+    before = responses(project, "str")
+    generated.clear()
+    recipe = project.write(methods=["str"], eval__judge="keyword")
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "verdicts_on", stopped)
+        assert logitrail("eval", recipe, "--model", "str").code == 130
+    assert logitrail("eval", recipe, "--model", "str").code == 0
+    assert (generated, responses(project, "str")) == ([], before)
+    assert not list((project.folder / "out/eval").glob("*.earlier.jsonl"))

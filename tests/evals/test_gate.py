@@ -102,6 +102,20 @@ def test_a_reference_that_cannot_do_the_task_shows_nothing_lost(answered: Any) -
     assert gate(learned, learned, margins={"utility": 0.02}).suites["utility"].notes == ()
 
 
+def test_a_candidate_that_falls_silent_on_the_task_did_not_do_it(answered: Any) -> None:
+    """An empty answer is not scored, and it is no answer either: nothing to pass by leaving it out."""
+    base = answered("utility", [True] * 600)
+    for silent in (240, 600):
+        mute = [replace(row, response=" ") for row in answered("utility", [None] * silent)]
+        rest = answered("utility", [True] * 600)[silent:]
+        for unscored in ("against", "exclude"):
+            suite = gate(base, [*mute, *rest], margins={"utility": 0.02}, unscored=unscored).suites["utility"]
+            assert (suite.result.decision, suite.result.n, suite.not_scored) == ("fail", 600, 0)
+            assert suite.result.difference == silent / 600
+    both = [replace(row, response="") for row in answered("utility", [None] * 300)]
+    assert gate(both, both, margins={"utility": 0.02}).decision == "inconclusive"
+
+
 def test_what_another_judge_did_not_score_is_shown(answered: Any) -> None:
     base = answered("refusal", ["refused"] * 300)
     gaps = answered("refusal", ["not_scored"] * 5 + ["refused"] * 295)

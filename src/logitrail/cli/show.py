@@ -192,7 +192,11 @@ def gate_lines(summary: dict[str, Any]) -> list[str]:
             )
     unscored = sum(of["not_scored"] for of in summary["suites"].values())
     if unscored:
-        rule = "counted against the candidate" if summary["unscored"] == "against" else "left out, as the recipe asks"
+        rule = (
+            "counted against the candidate for a pass, and for it for a fail"
+            if summary["unscored"] == "against"
+            else "left out, as the recipe asks"
+        )
         lines.append(f"{unscored} prompts were not scored: {rule}")
     for suite, of in summary["suites"].items():
         if any((of["not_scored_by_judge"] or {}).values()):

@@ -206,7 +206,7 @@ def with_judge_errors(content: dict[str, Any]) -> dict[str, Any]:
             f"`gate.judge_error.file`: {path} counts {trained_on} answers that the judge {judge} was trained on, so its "
             "errors look smaller than they are; validate it on other labels"
         )
-    # Answers to one prompt hang together. Taken as one label a prompt they never look like more evidence than they are.
+    # Answers to one prompt hang together, so they count for as many labels as there are prompts, over both kinds together.
     for right, all_of in (("refused_right", "refused"), ("answered_right", "answered")):
         wrong = math.ceil(share * (section[all_of] - section[right]))
         section[all_of] = math.floor(share * section[all_of])

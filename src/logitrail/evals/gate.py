@@ -171,11 +171,19 @@ def paired_outcomes(
 
     A prompt that an arm has no result for counts, with `against`, as the worst case for the candidate: bad
     for the candidate, good for the reference; with `exclude` it is left out. Either way it is in
-    `not_scored`.
+    `not_scored`. A candidate that says nothing to a task row has a result all the same: it did not do the task. Of the
+    reference's silence nothing follows.
 
     Raises:
         ArtifactError: an id twice in one arm, the arms' ids differ, or an id's prompts differ.
     """
+    return _paired(reference_answers, candidate_answers, suite, unscored)
+
+
+def _paired(
+    reference_answers: Answers, candidate_answers: Answers, suite: str, unscored: Unscored | Literal["for"]
+) -> PairedOutcomes:
+    """`paired_outcomes`, and with `for` what has no result taken as the candidate would have it."""
     reference, candidate = (
         _by_id("reference", reference_answers, suite),
         _by_id("candidate", candidate_answers, suite),
@@ -196,13 +204,19 @@ def paired_outcomes(
             )
         if key not in chosen:
             continue
-        if not (first.scored and second.scored):
+        known = second.scored or _is_silent(second)
+        if not (first.scored and known):
             result = result._replace(not_scored=result.not_scored + 1)
             if unscored == "exclude":
                 continue
-        result.reference_bad.append(int(first.scored and is_bad(first)))
-        result.candidate_bad.append(int(not second.scored or is_bad(second)))
+        against = unscored != "for"
+        result.reference_bad.append(int(is_bad(first) if first.scored else not against))
+        result.candidate_bad.append(int(is_bad(second) if known else against))
     return result
+
+
+def _is_silent(answer: JudgedAnswer) -> bool:
+    return answer.suite == "utility" and not answer.scored and not answer.response.strip()
 
 
 def drawn(answers: Iterable[JudgedAnswer]) -> set[str]:
@@ -358,18 +372,16 @@ def _view(reference: Answers, candidates: Sequence[Answers], suite: str, unscore
     tables = [paired_counts(pair.reference_bad, pair.candidate_bad) for pair in pairs]
     kindest = tables
     if unscored == "against":
-        kind = [_kindly(reference, answers, suite) for answers in candidates]
+        kind = [_paired(reference, answers, suite, "for") for answers in candidates]
         kindest = [paired_counts(pair.reference_bad, pair.candidate_bad) for pair in kind]
     arms = {"reference": reference, "candidate": candidates[0]}
     asked = {name: [answer for answer in arm if answer.suite == suite] for name, arm in arms.items()}
-    unjudged = next((name for name, rows in asked.items() if rows and not any(row.scored for row in rows)), None)
+    results = {
+        name: any(row.scored or (name == "candidate" and _is_silent(row)) for row in rows)
+        for name, rows in asked.items()
+    }
+    unjudged = next((name for name, rows in asked.items() if rows and not results[name]), None)
     return _Suite(pairs[0], tables, kindest, max(pair.not_scored for pair in pairs), unjudged)
-
-
-def _kindly(reference: Answers, candidate: Answers, suite: str) -> PairedOutcomes:
-    """The outcomes with every row that has no result taken as the candidate would have it."""
-    turned = paired_outcomes(candidate, reference, suite)  # against the candidate, with the arms changed over
-    return PairedOutcomes(turned.candidate_bad, turned.reference_bad, turned.not_scored)
 
 
 def _scored_in_all(reference: Answers, candidates: Sequence[Answers], suite: str) -> list[PairedOutcomes]:

@@ -31,7 +31,7 @@ def gate_junit(summary: Mapping[str, Any]) -> bytes:
         cases.append(case)
         of = found.get(suite)
         if of is None:
-            ET.SubElement(case, "skipped", message="the recipe sets no margin for this suite, so it is not decided")
+            ET.SubElement(case, "skipped", message="not decided: no margin, or no prompts, were given for this suite")
             continue
         if of["decision"] == "fail":
             ET.SubElement(case, "failure", type="fail", message=_clean(_sentence(of))).text = _clean(_figures(of))

@@ -5,13 +5,12 @@ For a model that no recipe trained: from a TRL script, from another tool, from a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from logitrail.artifacts import sha256_of_file, sha256_of_json
+from logitrail.artifacts import sha256_of_file, sha256_of_json, storage_errors
 from logitrail.errors import RecipeError
 from logitrail.evals import Row, answers_files, evaluate, gate, judge, read_judged, read_rows
 from logitrail.evals.gate import DEFAULT_MARGINS, Unscored
@@ -125,14 +124,16 @@ def check(
     for name in questions.judges:
         judge(name)
     with only_writer(out):
-        measured = {
-            name: _measured(
-                out / name, place, questions, suites, partial(loader.model, place, dtype=dtype), progress or Silent()
-            )
-            for name, place in ((REFERENCE, first), (CANDIDATE, second))
-        }
-        if measured[REFERENCE]["weights"] == measured[CANDIDATE]["weights"]:
-            raise RecipeError(same)
+        with storage_errors(out):
+            (out / SUMMARY).unlink(missing_ok=True)  # a decision does not stand beside other answers than its own
+        measured: dict[str, dict[str, Any]] = {}
+        for name, place in ((REFERENCE, first), (CANDIDATE, second)):
+            loaded = loader.model(place, dtype=dtype)
+            weights = model_fingerprint(loaded.model, loaded.tokenizer)
+            if any(of["weights"] == weights for of in measured.values()):
+                raise RecipeError(same)
+            measured[name] = _measured(out / name, place, weights, questions, suites, loaded, progress or Silent())
+            del loaded
         result = gate(
             read_judged(out / REFERENCE, questions.judges),
             read_judged(out / CANDIDATE, questions.judges),
@@ -161,13 +162,12 @@ def check(
 def _measured(
     folder: Path,
     place: Place,
+    weights: str,
     questions: Questions,
     suites: Mapping[str, Sequence[Row]],
-    load: Callable[[], LoadedModel],
+    loaded: LoadedModel,
     progress: Progress,
 ) -> dict[str, Any]:
-    loaded = load()
-    weights = model_fingerprint(loaded.model, loaded.tokenizer)
     if questions.system is not None:
         from logitrail.models.chat import require_system_turn
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from logitrail.artifacts import sha256_of, storage_errors
+from logitrail.artifacts import read_jsonl, sha256_of, storage_errors, write_jsonl
 from logitrail.config import ModelSection, Recipe
 from logitrail.errors import ArtifactError, DataError, LogitrailError
 from logitrail.evals import Row, answers_files, attack_rows, evaluate, judge, read_answers, read_rows
@@ -18,7 +18,7 @@ from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import LoadedModel
 from logitrail.seals import read_checked, read_sealed, require_files
 from logitrail.stages.context import Context
-from logitrail.stages.folder import SUMMARY, run_stage
+from logitrail.stages.folder import SUMMARY, finished, run_stage
 from logitrail.stages.train import train_key
 from logitrail.train.data import load_chat_rows
 
@@ -168,9 +168,12 @@ def evaluation(
     folder = context.out / "eval" / name
     section = context.recipe.eval
     earlier = _earlier(folder)
+    if earlier is not None and (judge_again or finished(folder, eval_key(context, name)) is None):
+        _set_aside(folder, earlier)  # what follows empties the folder, and may be cut short
     if judge_again:
         with storage_errors(folder):
             (folder / SUMMARY).unlink(missing_ok=True)
+            (folder / f"{_ANSWERS}.judged.partial").unlink(missing_ok=True)
 
     def work() -> dict[str, Any]:
         suites = suites_of(context.recipe)
@@ -200,19 +203,35 @@ def evaluation(
         outputs=files,
     )
     forget_generated(folder / _ANSWERS)  # not before: what comes behind the answers can fail too
+    with storage_errors(folder):
+        _aside(folder).unlink(missing_ok=True)
     return summary
 
 
 def _earlier(folder: Path) -> Earlier | None:
     """The answers of a finished evaluation that lies there, of this recipe or of another one."""
-    if not (folder / SUMMARY).exists():
-        return None
     try:
+        if _aside(folder).exists():
+            head, *rows = read_jsonl(_aside(folder))
+            return Earlier(head["generation"], {(row["suite"], row["id"]): row["response"] for row in rows})
+        if not (folder / SUMMARY).exists():
+            return None
         summary = read_checked(folder)
         answers = read_answers(folder / _ANSWERS)
         return Earlier(summary["generation"], {(answer.suite, answer.id): answer.response for answer in answers})
     except (LogitrailError, KeyError, TypeError):  # of an earlier version, or damaged, which is said where it matters
         return None
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.earlier.jsonl")
+
+
+def _set_aside(folder: Path, earlier: Earlier) -> None:
+    """Keep earlier answers beside the folder until a new evaluation is finished."""
+    if not _aside(folder).exists():
+        rows = ({"suite": suite, "id": name, "response": text} for (suite, name), text in earlier.responses.items())
+        write_jsonl(_aside(folder), [{"generation": earlier.generation}, *rows], private=True)
 
 
 def measured(

@@ -116,12 +116,23 @@ def _same_recipe(context: Context, folder: Path) -> None:
     path = folder / SUMMARY
     if not path.exists():
         raise ArtifactError(f"{path} does not exist; give the folder of a finished `logitrail run`")
-    settings = read_sealed(path).get("settings")  # and not recipe.yaml, which people may edit for their next run
+    summary = read_sealed(path)
+    settings = summary.get("settings")  # and not recipe.yaml, which people may edit for their next run
     try:
         other = Recipe.model_validate(settings)
     except ValidationError:
         raise ArtifactError(f"the settings in {path} are no recipe of this version; run that recipe again") from None
     here, there = _compared(context, context.recipe), _compared(context, other)
+    # What the other run saw, and not what lies under that name today, or on another machine.
+    recorded = (summary.get("hashes") or {}).get("data") or {}
+    for key, name in (
+        ("data.train", "train"),
+        ("data.test", "test"),
+        ("eval.harmful", "harmful"),
+        ("eval.harmless", "harmless"),
+    ):
+        if recorded.get(name):
+            there[key] = recorded[name]
     for key in sorted(here.keys() | there.keys()):
         if here.get(key) != there.get(key):
             raise RecipeError(
