@@ -21,9 +21,13 @@ class ProgressFile:
     since, is cut off on opening with all behind it: those batches are answered again. A file of another key is thrown away:
     its answers belong to other rows, settings or weights.
     Private (0600).
+
+    Args:
+        power_cuts: whether a batch outlives the machine too, and not the process alone; waiting for the disk takes time.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, key: str, *, power_cuts: bool = True) -> None:
+        self._power_cuts = power_cuts
         self._path = path
         self._key = key
         self._stream: BinaryIO | None = None
@@ -65,7 +69,8 @@ class ProgressFile:
             raise RuntimeError("a ProgressFile is written inside its `with` block")
         self._stream.write(json.dumps(sealed(value), ensure_ascii=False).encode() + b"\n")
         self._stream.flush()
-        os.fsync(self._stream.fileno())
+        if self._power_cuts:
+            os.fsync(self._stream.fileno())
 
     def _read(self, data: bytes) -> int:
         """Take in the whole lines of this key; the length of what is kept."""

@@ -221,7 +221,8 @@ def evaluate(
     judging = sha256_of_json({"generation": generation, "judges": names, "scoring": scoring})
     known = earlier.responses if earlier is not None and earlier.generation == generation else {}
     with (
-        ProgressFile(_generated_file(answers_path), generation) as kept,
+        # The verdicts, which wait for the disk, follow at once; this one is for a process that ends while judges work.
+        ProgressFile(_generated_file(answers_path), generation, power_cuts=False) as kept,
         ProgressFile(answers_path.with_name(answers_path.name + ".judged.partial"), judging) as progress,
     ):
         done = sum(len(answers) for answers in progress.batches.values())
