@@ -60,7 +60,7 @@ def check(
 
     quiet_libraries()
     from logitrail.cli.progress import StderrProgress
-    from logitrail.cli.show import as_json, gate_table, rate, table
+    from logitrail.cli.show import as_json, evaluation_table, gate_table
     from logitrail.stages.check import Questions
     from logitrail.stages.check import check as look
 
@@ -92,15 +92,6 @@ def check(
     if json:
         as_json(summary)
     else:
-        table(
-            "evaluation (95% intervals)",
-            ("model", "suite", "rate", "n", "not scored"),
-            [
-                (name, suite, rate(of["rate"]), str(of["rate"]["n"]), str(of["not_scored"]))
-                for name, found in summary["models"].items()
-                for suite, of in found["suites"].items()
-            ],
-            right=(3, 4),
-        )
+        evaluation_table(summary["models"])
         gate_table(summary)
     raise typer.Exit({"pass": 0, "fail": 1, "inconclusive": 3}[summary["decision"]])

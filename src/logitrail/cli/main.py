@@ -266,7 +266,7 @@ def evaluate(
 ) -> None:
     """Measure refusals, over-refusals and the task for the starting model and each trained one."""
     context = _context(recipe)
-    from logitrail.cli.show import as_json, measures_table, rate, table
+    from logitrail.cli.show import as_json, evaluation_table, measures_table
     from logitrail.stages.evaluate import BASE, model_names
     from logitrail.stages.folder import only_writer
     from logitrail.stages.probabilities import evaluation_and_probabilities
@@ -277,16 +277,7 @@ def evaluate(
     if json:
         as_json(summaries)
         return
-    table(
-        "evaluation (95% intervals)",
-        ("model", "suite", "rate", "n", "not scored"),
-        [
-            (name, suite, rate(of["rate"]), str(of["rate"]["n"]), str(of["not_scored"]))
-            for name, summary in summaries.items()
-            for suite, of in summary["suites"].items()
-        ],
-        right=(3, 4),
-    )
+    evaluation_table(summaries)
     measures_table(summaries)
 
 

@@ -70,6 +70,20 @@ def number(value: Any, form: str = ".3f") -> str:
     return "-" if value is None else format(value, form)
 
 
+def evaluation_table(models: Mapping[str, Mapping[str, Any]]) -> None:
+    """Each model's rate in each suite, of the summaries of evaluations."""
+    table(
+        "evaluation (95% intervals)",
+        ("model", "suite", "rate", "n", "not scored"),
+        [
+            (name, suite, rate(of["rate"]), str(of["rate"]["n"]), str(of["not_scored"]))
+            for name, found in models.items()
+            for suite, of in found["suites"].items()
+        ],
+        right=(3, 4),
+    )
+
+
 def measures_table(models: Mapping[str, Mapping[str, Any]]) -> None:
     """Held-out loss and standard tasks of each model, where they were measured."""
     from logitrail.report import words

@@ -14,7 +14,7 @@ from logitrail.artifacts import sha256_of_file, sha256_of_json, storage_errors
 from logitrail.errors import RecipeError
 from logitrail.evals import Row, answers_files, evaluate, gate, judge, read_judged, read_rows
 from logitrail.evals.gate import DEFAULT_MARGINS, Unscored
-from logitrail.evals.run import forget_generated, model_fingerprint, silent_on
+from logitrail.evals.run import model_fingerprint, silent_on
 from logitrail.evals.scoring import Scoring
 from logitrail.models.loading import LoadedModel
 from logitrail.seals import write_sealed
@@ -202,7 +202,6 @@ def _measured(
                 scoring=questions.scoring,
                 system=questions.system,
                 fingerprint=weights,
-                keep_generated=True,
                 on_progress=advance,
             )
         return {
@@ -221,5 +220,4 @@ def _measured(
         seeds={"generation": 0},
         outputs=tuple(answers_files(list(questions.judges)).values()),
     )
-    forget_generated(folder / _ANSWERS)
     return {key: found[key] for key in ("path", "weights", "settings", "data", "suites")}
