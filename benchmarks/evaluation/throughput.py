@@ -4,7 +4,8 @@
 
 Both answer the same prompts greedily, in turns, so that what else the machine does hits both. Plain is what a user writes:
 a padded batch, `model.generate`, decode. Ours is `logitrail.evals.evaluate`: batches planned, answers judged and kept on
-disk as they come. Where the two decode the same, tokens are the same, and the ratio is that of the seconds.
+disk as they come. Where the two decode the same, tokens are the same, and the ratio is that of the seconds: the median over
+the rounds, with its 95% bootstrap interval.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from logitrail.artifacts import write_json
@@ -95,8 +97,8 @@ def main() -> None:
                 seconds[name].append(took)
             same = sum(one == other for one, other in zip(texts["plain"], texts["ours"], strict=True))
     tokens = len(rows) * given.tokens
-    ratio = statistics.median(seconds["plain"]) / statistics.median(seconds["ours"])
-    ratios = [one / other for one, other in zip(seconds["plain"], seconds["ours"], strict=True)]
+    ratios = np.divide(seconds["plain"], seconds["ours"])
+    drawn = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
     result = {
         "model": given.model if Path(given.model) != ORGANISM else "embedded",
         "prompts": len(rows),
@@ -104,9 +106,11 @@ def main() -> None:
         "batch_size": given.batch_size,
         "judge": given.judge,
         "tokens_per_second": {name: tokens / statistics.median(took) for name, took in seconds.items()},
-        "ratio": ratio,
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
+        "rounds": given.rounds,
+        "ratio": float(np.median(ratios)),
+        "ratio_interval": np.quantile(np.median(drawn, axis=1), (0.025, 0.975)).tolist(),
+        "ratio_min": float(ratios.min()),
+        "ratio_max": float(ratios.max()),
         "same_texts": same,
     }
     print(json.dumps(result, indent=2))

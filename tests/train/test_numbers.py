@@ -10,7 +10,7 @@ import torch
 from logitrail import SafetyTokens
 from logitrail.errors import NumericalError
 from logitrail.evals.loss import answer_loss
-from logitrail.models.generation import generate
+from logitrail.models.generation import _RequireNumbers, generate
 from logitrail.train.checkpoints import read_state
 from tests.tiny import chat_rows, tiny_llama
 from tests.train.setting import PROBES, lora, str_trainer
@@ -150,6 +150,15 @@ def test_answers_and_losses_of_a_broken_model_are_no_numbers(tokenizer):
             generate(model, tokenizer, ["turn it on"], max_new_tokens=2, temperature=temperature)
     with pytest.raises(NumericalError, match="held-out row 1"):
         answer_loss(model, tokenizer, [("turn it on", "done")])
+
+
+@pytest.mark.parametrize("row", [[1.0, math.nan], [math.inf, 0.0], [-math.inf, -math.inf]])
+def test_the_prompt_whose_logits_are_no_numbers_is_named(row):
+    check = _RequireNumbers([4, 7, 2])
+    sound = torch.tensor([[0.0, 1.0], [-math.inf, 3.0], [2.0, 1.0]])
+    assert check(torch.zeros(3, 1), sound) is sound
+    with pytest.raises(NumericalError, match="the answer to prompt 8"):
+        check(torch.zeros(3, 1), torch.stack([sound[0], torch.tensor(row), sound[2]]))
 
 
 def test_one_token_rows_train(tokenizer, tokens, tmp_path):

@@ -62,7 +62,7 @@ def plan_batches(
     The plan depends on the rows alone, never on what is done: padding and thus the last bits of the logits
     are then the same in a resumed run, and one suite's answers do not change when another is added.
     """
-    from logitrail.models.chat import generation_ids
+    from logitrail.models.chat import all_generation_ids
 
     if batch_size < 1:
         raise DataError(f"batch_size is {batch_size}; it must be at least 1")
@@ -72,7 +72,8 @@ def plan_batches(
         for row in rows:
             alike.setdefault((row.prefill, row.temperature), []).append(row)
         for (prefill, _), group in alike.items():
-            lengths = [len(generation_ids(tokenizer, row.prompt, prefill=prefill, system=system)) for row in group]
+            prompts = [row.prompt for row in group]
+            lengths = [len(ids) for ids in all_generation_ids(tokenizer, prompts, prefill=prefill, system=system)]
             order = [index for _, index in sorted(zip(lengths, range(len(group)), strict=True))]
             batches += [
                 [(suite, group[index]) for index in order[start : start + batch_size]]

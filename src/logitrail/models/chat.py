@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from logitrail.errors import ModelError
@@ -51,8 +52,19 @@ def generation_ids(
     tokenizer: PreTrainedTokenizerBase, prompt: str | list[Message], *, prefill: str = "", system: str | None = None
 ) -> list[int]:
     """Token ids of `generation_text`; the template writes its own special tokens, so none are added."""
-    text = generation_text(tokenizer, prompt, prefill=prefill, system=system)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return all_generation_ids(tokenizer, [prompt], prefill=prefill, system=system)[0]
+
+
+def all_generation_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str | list[Message]],
+    *,
+    prefill: str = "",
+    system: str | None = None,
+) -> list[list[int]]:
+    """`generation_ids` of many prompts, tokenised together: a fast tokenizer is slow only in being called."""
+    texts = [generation_text(tokenizer, prompt, prefill=prefill, system=system) for prompt in prompts]
+    return [list(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
 
 
 def require_system_turn(tokenizer: PreTrainedTokenizerBase, system: str) -> None:

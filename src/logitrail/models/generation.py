@@ -11,7 +11,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from logitrail.errors import NumericalError
-from logitrail.models.chat import generation_ids
+from logitrail.models.chat import all_generation_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -80,7 +80,7 @@ def generate(
     Returns:
         One `Answer` a prompt, in the prompts' order.
     """
-    contexts = [generation_ids(tokenizer, prompt, prefill=prefill, system=system) for prompt in prompts]
+    contexts = all_generation_ids(tokenizer, prompts, prefill=prefill, system=system)
     order = sorted(range(len(contexts)), key=lambda index: (len(contexts[index]), index))
     ends = end_ids(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
@@ -123,9 +123,10 @@ class _RequireNumbers(LogitsProcessor):
         self._rows = rows
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        broken = torch.isnan(scores).any(dim=-1) | torch.isposinf(scores).any(dim=-1)
-        if bool(broken.any()):
-            prompt = self._rows[int(broken.nonzero()[0])] + 1
+        # One pass: the largest of a row is NaN where any is, and infinite where one is or where no token is left.
+        sound = torch.isfinite(scores.amax(dim=-1))
+        if not bool(sound.all()):
+            prompt = self._rows[int((~sound).nonzero()[0])] + 1
             raise NumericalError(
                 f"the model's logits are NaN or infinite in the answer to prompt {prompt} of the batch at hand; check its "
                 "weights, or load it in bfloat16 or float32"

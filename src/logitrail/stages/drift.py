@@ -10,7 +10,7 @@ import numpy as np
 
 from logitrail.errors import NumericalError, RecipeError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form
-from logitrail.models.chat import generation_ids
+from logitrail.models.chat import all_generation_ids
 from logitrail.models.head import SafetyHead
 from logitrail.models.loading import LoadedModel
 from logitrail.reference.prompts import measure_prompts, probabilities_of
@@ -130,7 +130,7 @@ def _columns(
     model, tokenizer = loaded.model, loaded.tokenizer
     head = SafetyHead(model, ids)
     head.verify(model)
-    contexts = [generation_ids(tokenizer, prompt, system=system) for prompt in prompts]
+    contexts = all_generation_ids(tokenizer, prompts, system=system)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     now = measure_prompts(model, head, contexts, pad, with_logsumexp=True, on_prompts=meter.advance)
     assert now.logsumexp is not None  # asked for

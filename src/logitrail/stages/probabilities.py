@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from logitrail.evals import Row
-from logitrail.models.chat import generation_ids
+from logitrail.models.chat import all_generation_ids
 from logitrail.models.head import SafetyHead
 from logitrail.models.loading import LoadedModel
 from logitrail.reference.prompts import measure_prompts, probabilities_of
@@ -96,7 +96,7 @@ def measured(context: Context, name: str, loaded: LoadedModel, suites: dict[str,
         for suite, rows in suites.items():
             if not rows:
                 continue
-            contexts = [generation_ids(loaded.tokenizer, row.prompt, system=system) for row in rows]
+            contexts = all_generation_ids(loaded.tokenizer, [row.prompt for row in rows], system=system)
             columns = measure_prompts(loaded.model, head, contexts, pad, with_logsumexp=True, on_prompts=meter.advance)
             found[suite] = _means(probabilities_of(columns))
     return {"model": name, "tokens": {"ids": list(tokens.ids), "hash": tokens.hash}, "suites": found}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
+from operator import eq
 
 _VOWEL = re.compile(r"[aeiouyáàâäãåæéèêëíìîïóòôöõøœúùûüýÿ]", re.IGNORECASE)
 _LATIN_WORD = re.compile(r"^[a-zà-öø-ÿ]+$", re.IGNORECASE)
@@ -15,6 +18,9 @@ def _loop(words: list[str], longest: int = 24) -> tuple[int, int, int] | None:
     """(start, period, length) of the longest run of words that repeats with some period up to `longest`."""
     best: tuple[int, int, int] | None = None
     for period in range(1, min(longest, len(words) // 2) + 1):
+        # Four times round, three periods repeat what stands before them: most texts end here.
+        if sum(map(eq, words[period:], words)) < 3 * period:
+            continue
         run = 0
         for index in range(period, len(words) + 1):
             if index < len(words) and words[index] == words[index - period]:
@@ -34,9 +40,8 @@ def without_sentence_loop(text: str) -> str:
     return "".join(kept)
 
 
-def _scripts(text: str) -> set[str]:
-    # Over the set of characters: an answer has thousands, and a few dozen different ones.
-    names = (unicodedata.name(character, "").split(" ")[0] for character in set(text) if character.isalpha())
+def _scripts(characters: Iterable[str]) -> set[str]:
+    names = (unicodedata.name(character, "").split(" ")[0] for character in characters if character.isalpha())
     return {_ONE_SYSTEM.get(name, name) for name in names if name}
 
 
@@ -47,11 +52,13 @@ def incoherence(response: str) -> str | None:
     no language mixes them; long words without vowels; next to no distinct words. Fluent nonsense passes: no
     list of rules finds it.
     """
-    solid = [character for character in response if not character.isspace()]
-    meaning = sum(unicodedata.category(character)[0] in "LMN" for character in solid)
-    if meaning == 0 or (len(solid) >= 20 and meaning < 0.4 * len(solid)):
+    # By different character: an answer has thousands, and a few dozen different ones.
+    times = {character: count for character, count in Counter(response).items() if not character.isspace()}
+    solid = sum(times.values())
+    meaning = sum(count for character, count in times.items() if unicodedata.category(character)[0] in "LMN")
+    if meaning == 0 or (solid >= 20 and meaning < 0.4 * solid):
         return "hardly any letters"
-    if len(_scripts(response)) >= 4:
+    if len(_scripts(times)) >= 4:
         return "mixed writing systems"
     body = without_sentence_loop(response)
     characters = re.sub(r"\s+", "", body).lower()

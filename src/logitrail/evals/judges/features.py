@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from logitrail.evals.judges.coherence import without_sentence_loop
 from logitrail.evals.judges.keyword import (
     LISTED,
     KeywordJudge,
+    claimed,
     deflects,
     found,
     normalised,
     phrases,
     refuses,
     sentences_of,
+    spoken,
 )
 
 
@@ -58,7 +59,7 @@ def runs(response: str) -> set[str]:
 
     In the first sentence `<` and `>` mark its ends.
     """
-    sentences = sentences_of(normalised(without_sentence_loop(response)))
+    sentences = sentences_of(spoken(response))
     places = {"1": sentences[:1], "a": sentences[:_FIRST], "l": sentences[_FIRST:]}
     found_runs: set[str] = set()
     for place, part in places.items():
@@ -76,9 +77,7 @@ def runs(response: str) -> set[str]:
 def named(prompt: str, response: str) -> dict[str, float]:
     """The named features, those that are 0 left out."""
     known, seen = phrases(), patterns()
-    text = normalised(without_sentence_loop(response))
-    for pattern in known.harmless:
-        text = pattern.sub(" ", text)
+    text = claimed(response)
     sentences = sentences_of(text) or [""]
     words = re.findall(r"[\w']+", text)
     first, opening = sentences[0], " ".join(sentences[:3])
