@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from tests.docs.pages import ROOT, blocks
 from tests.tiny import save_tiny
@@ -79,3 +80,25 @@ def test_a_loop_of_ones_own_starts_at_zero_and_is_held(model, rows, tmp_path):
     assert log[0]["str"] == pytest.approx(0.0, abs=1e-6)  # policy and reference are the same
     assert log[-1]["str"] > 1e-8
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_the_recipe_with_llama_factorys_settings_trains(model, tmp_path, monkeypatch):
+    from logitrail.cli.main import main
+
+    recipe = yaml.safe_load((ROOT / "examples" / "llama_factory.yaml").read_text(encoding="utf-8"))
+    rows = [{"instruction": "turn the light on", "input": str(n), "output": f"set light to {n}"} for n in range(16)]
+    (tmp_path / recipe["data"]["train"]).write_text(json.dumps(rows), encoding="utf-8")
+    prompts = "".join(json.dumps({"prompt": f"turn the light on {n}"}) + "\n" for n in range(16))
+    files = [*recipe["tokens"]["mine"].values(), recipe["eval"]["harmful"], recipe["eval"]["harmless"]]
+    for number, name in enumerate(files):
+        (tmp_path / name).write_text(prompts.replace("light", f"light of room {number}"), encoding="utf-8")
+    recipe["model"]["path"] = str(model)
+    recipe["training"] |= {"bf16": False, "use_cpu": True, "num_train_epochs": 1}  # a card is not there in every test
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with pytest.raises(SystemExit) as left:
+        main(["train", str(path), "--method", "str", "--json"])
+    assert left.value.code == 0
+    config = json.loads((tmp_path / "runs/run/train/str/model/adapter_config.json").read_text(encoding="utf-8"))
+    assert (config["r"], config["lora_alpha"]) == (8, 16)

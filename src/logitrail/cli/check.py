@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from logitrail.cli.decided import Junit, end_decided, require_junit
 from logitrail.cli.options import Dtype, Json, TrustRemoteCode, judges, require_dtype
 
 SCORINGS = ("exact", "numeric")
@@ -40,7 +41,7 @@ def check(
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N rows of each file.")] = None,
     dtype: Dtype = "auto",
     trust_remote_code: TrustRemoteCode = None,
-    junit: Annotated[Path | None, typer.Option(help="Write the decision as JUnit XML too, for CI systems.")] = None,
+    junit: Junit = None,
     json: Json = False,
 ) -> None:
     """Ask a finished model and the one it came from the same prompts, and decide. Exit 0 pass, 1 fail, 3 inconclusive.
@@ -52,15 +53,11 @@ def check(
     require_dtype(dtype)
     if scoring not in SCORINGS:
         raise RecipeError(f"unknown --scoring {scoring!r}; choose one of {', '.join(SCORINGS)}")
-    if junit is not None:
-        from logitrail.report.replacing import require_replaceable
-
-        require_replaceable(junit, "junit")
+    require_junit(junit)
     from logitrail.cli.quiet import quiet_libraries
 
     quiet_libraries()
     from logitrail.cli.progress import StderrProgress
-    from logitrail.cli.show import as_json, evaluation_table, gate_table
     from logitrail.stages.check import Questions
     from logitrail.stages.check import check as look
 
@@ -84,14 +81,4 @@ def check(
         trust_remote_code=trust_remote_code or (),
         progress=StderrProgress(),
     )
-    if junit is not None:
-        from logitrail.artifacts import write_bytes
-        from logitrail.report.junit import gate_junit
-
-        write_bytes(junit, gate_junit(summary))
-    if json:
-        as_json(summary)
-    else:
-        evaluation_table(summary["models"])
-        gate_table(summary)
-    raise typer.Exit({"pass": 0, "fail": 1, "inconclusive": 3}[summary["decision"]])
+    end_decided(summary, junit=junit, json=json)

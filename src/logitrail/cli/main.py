@@ -14,6 +14,7 @@ from logitrail import __version__
 from logitrail.cli.chain import chain
 from logitrail.cli.check import check
 from logitrail.cli.compare import compare
+from logitrail.cli.decided import Junit, end_decided, require_junit
 from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded, say_error
 from logitrail.cli.init import init, schema
@@ -291,16 +292,12 @@ def gate(
             "--with", help="Folder of another run of this recipe with another seed; may be given several times."
         ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write the decision as JUnit XML too, for CI systems.")] = None,
+    junit: Junit = None,
     json: Json = False,
 ) -> None:
     """Decide whether a trained model may be released. Exit 0 pass, 1 fail, 3 inconclusive."""
-    if junit is not None:
-        from logitrail.report.replacing import require_replaceable
-
-        require_replaceable(junit, "junit")
+    require_junit(junit)
     context = _context(recipe)
-    from logitrail.cli.show import as_json, gate_table
     from logitrail.stages.folder import only_writer
     from logitrail.stages.gate import decision
 
@@ -309,16 +306,7 @@ def gate(
     with only_writer(context.out):
         # Exactly those that are named; `run` and `report` then keep to them.
         summary = decision(context, name, others or ())
-    if junit is not None:
-        from logitrail.artifacts import write_bytes
-        from logitrail.report.junit import gate_junit
-
-        write_bytes(junit, gate_junit(summary))
-    if json:
-        as_json(summary)
-    else:
-        gate_table(summary)
-    raise typer.Exit({"pass": 0, "fail": 1, "inconclusive": 3}[summary["decision"]])
+    end_decided(summary, junit=junit, json=json)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from logitrail.seals import write_sealed
 from logitrail.stages.evaluate import task_rows
 from logitrail.stages.folder import SUMMARY, only_writer, run_stage, versions
 from logitrail.stages.places import Loader, Place, places
-from logitrail.stages.progress import Progress, Silent
+from logitrail.stages.progress import Progress, Silent, reaching
 from logitrail.types import SCHEMA_VERSION
 
 REFERENCE, CANDIDATE = "reference", "candidate"
@@ -184,13 +184,6 @@ def _measured(
 
     def work() -> dict[str, Any]:
         with progress.meter(f"evaluating the {folder.name}", sum(map(len, suites.values()))) as meter:
-            shown = 0
-
-            def advance(done: int, total: int) -> None:
-                nonlocal shown
-                meter.advance(done - shown)
-                shown = done
-
             summary = evaluate(
                 loaded.model,
                 loaded.tokenizer,
@@ -202,7 +195,7 @@ def _measured(
                 scoring=questions.scoring,
                 system=questions.system,
                 fingerprint=weights,
-                on_progress=advance,
+                on_progress=reaching(meter),
             )
         return {
             "path": place.adapter or place.base,

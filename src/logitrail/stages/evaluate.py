@@ -19,6 +19,7 @@ from logitrail.models.loading import LoadedModel
 from logitrail.seals import read_checked, read_sealed, require_files
 from logitrail.stages.context import Context
 from logitrail.stages.folder import SUMMARY, finished, run_stage
+from logitrail.stages.progress import reaching
 from logitrail.stages.train import train_key
 from logitrail.train.data import load_chat_rows
 
@@ -248,13 +249,6 @@ def measured(
     """Ask a loaded model those suites as the recipe's `eval` says; its answers go to `folder`."""
     section = context.recipe.eval
     with context.progress.meter(label, sum(map(len, suites.values()))) as meter:
-        shown = 0
-
-        def advance(done: int, total: int) -> None:
-            nonlocal shown
-            meter.advance(done - shown)
-            shown = done
-
         return evaluate(
             loaded.model,
             loaded.tokenizer,
@@ -273,7 +267,7 @@ def measured(
             system=system_of(context, name),
             earlier=earlier,
             keep_generated=keep_generated,
-            on_progress=advance,
+            on_progress=reaching(meter),
         )
 
 

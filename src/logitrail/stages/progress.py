@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -30,6 +30,18 @@ class Progress(Protocol):
     def meter(self, label: str, total: int | None = None) -> Iterator[Meter]:
         """A bar for the length of the block."""
         ...
+
+
+def reaching(meter: Meter) -> Callable[[int, int], None]:
+    """`meter` for one who says how much is done in all, and of how much."""
+    shown = 0
+
+    def reach(done: int, _total: int) -> None:
+        nonlocal shown
+        meter.advance(done - shown)
+        shown = done
+
+    return reach
 
 
 class _SilentMeter:
