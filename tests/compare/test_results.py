@@ -22,6 +22,33 @@ def runs_of(table):
     return [{f"p{column}": float(value) for column, value in enumerate(row)} for row in table]
 
 
+def naive_spread(table):
+    """Both t and normal half-widths from loops over the answers."""
+    seeds, n = table.shape
+    if seeds == 1 or n == 1:
+        return 0.0
+
+    def deviation(means):
+        middle = sum(means) / len(means)
+        return math.sqrt(sum((one - middle) ** 2 for one in means) / (len(means) - 1) / len(means))
+
+    of_seeds = {2: 12.7062047, 3: 4.3026527, 4: 3.1824463}[seeds] * deviation(
+        [sum(map(float, row)) / n for row in table]
+    )
+    of_prompts = 1.9599640 * deviation([sum(map(float, column)) / seeds for column in table.T])
+    return math.sqrt(of_seeds**2 + of_prompts**2)
+
+
+def test_three_seeds_that_differ_leave_room_for_a_fourth():
+    """Seeds at 42, 72 and 45%: a bootstrap of three knows nothing outside them."""
+    table = np.array([[float(column < share) for column in range(100)] for share in (42, 72, 45)])
+    found = rate(runs_of(table))
+    assert found["low"] < 0.15
+    assert found["high"] > 0.9
+    zero = [dict.fromkeys(run, 0.0) for run in runs_of(table)]
+    assert difference(runs_of(table), zero)["low"] < 0.15
+
+
 tables = st.integers(1, 4).flatmap(
     lambda seeds: st.lists(st.lists(st.integers(0, 1), min_size=seeds, max_size=seeds), min_size=1, max_size=12).map(
         lambda columns: np.array(columns).T
@@ -43,8 +70,9 @@ def test_rate_is_the_mean_and_its_interval_covers_bootstrap_and_wilson(table):
     drawn = hierarchical_bootstrap(table, generator=np.random.default_rng(20_260_417), draws=4000)
     share = total / seeds
     below, above = wilson(math.floor(share + 1e-9), n), wilson(math.ceil(share - 1e-9), n)
-    assert found["low"] == min(drawn.low, below.low)
-    assert found["high"] == max(drawn.high, above.high)
+    half = naive_spread(table)
+    assert found["low"] == pytest.approx(max(0, min(drawn.low, below.low, found["value"] - half)))
+    assert found["high"] == pytest.approx(min(1, max(drawn.high, above.high, found["value"] + half)))
     assert found["low"] <= found["value"] + 1e-12
     assert found["high"] >= found["value"] - 1e-12
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm, t
 
 from logitrail.artifacts import sha256_of_json
 from logitrail.compare.choice import Choice, cells_of, choice
@@ -20,8 +21,8 @@ from logitrail.compare.tuning import rule
 from logitrail.config.matrix import BASE
 from logitrail.errors import ArtifactError
 from logitrail.evals import JudgedAnswer, read_answers
-from logitrail.seals import read_checked
-from logitrail.stages.folder import finished, versions
+from logitrail.seals import read_checked, read_sealed
+from logitrail.stages.folder import SUMMARY, finished, versions
 from logitrail.stats import clustered_mean, hierarchical_bootstrap, wilson
 from logitrail.stats.tango import tango_upper
 from logitrail.types import SCHEMA_VERSION
@@ -30,7 +31,7 @@ DRAWS = 4000
 SEED = 20_260_417
 """Of every bootstrap: the same cells give the same intervals."""
 
-_FORM = 1
+_FORM = 2
 _LOW_IS_GOOD = ("over_refusal",)
 
 FRONT = (
@@ -38,8 +39,8 @@ FRONT = (
     "point estimates: intervals may overlap"
 )
 INTERVALS = (
-    "95%, by resampling prompts and seeds, and never narrower than prompts alone allow (Wilson; Tango for differences); "
-    "with fewer than about ten seeds the spread over seeds is underestimated"
+    "95%, by resampling prompts and seeds, never narrower than prompts alone allow (Wilson; Tango for differences), nor "
+    "than the seeds' means do (Student's t over them, with the prompts' part beside it)"
 )
 
 Outcomes = dict[str, float]
@@ -66,7 +67,7 @@ def rate(runs: Sequence[Outcomes]) -> dict[str, Any]:
     """The mean over seeds and prompts and its interval.
 
     Where all answers agree, a bootstrap says that it is certain; so the interval is never narrower than Wilson's for as
-    many prompts, which is all that the seeds share.
+    many prompts, which is all that the seeds share. And of few seeds it sees too little; so never narrower than `_spread`.
     """
     table = common_table(runs)
     n = table.shape[1]
@@ -74,10 +75,11 @@ def rate(runs: Sequence[Outcomes]) -> dict[str, Any]:
         return {"value": None, "low": None, "high": None, "n": n, "seeds": len(runs)}
     value, low, high = _drawn(table)
     hits = round(value * n, 6)
+    spread = _spread(table)
     return {
         "value": value,
-        "low": min(low, _known(wilson(math.floor(hits), n).low)),
-        "high": max(high, _known(wilson(math.ceil(hits), n).high)),
+        "low": max(0.0, min(low, value - spread, _known(wilson(math.floor(hits), n).low))),
+        "high": min(1.0, max(high, value + spread, _known(wilson(math.ceil(hits), n).high))),
         "n": n,
         "seeds": len(runs),
     }
@@ -98,10 +100,11 @@ def difference(mine: Sequence[Outcomes], theirs: Sequence[Outcomes]) -> dict[str
     value, low, high = _drawn(table)
     # The discordant pairs of an average seed: Tango's statistic takes fractions.
     up, down = float(np.maximum(table, 0).sum() / runs), float(np.maximum(-table, 0).sum() / runs)
+    spread = _spread(table)
     return {
         "value": value,
-        "low": max(-1.0, min(low, -tango_upper(up, down, n, alpha=0.025))),
-        "high": min(1.0, max(high, tango_upper(down, up, n, alpha=0.025))),
+        "low": max(-1.0, min(low, value - spread, -tango_upper(up, down, n, alpha=0.025))),
+        "high": min(1.0, max(high, value + spread, tango_upper(down, up, n, alpha=0.025))),
         "n": n,
         "seeds": runs,
     }
@@ -110,6 +113,22 @@ def difference(mine: Sequence[Outcomes], theirs: Sequence[Outcomes]) -> dict[str
 def _drawn(table: NDArray[np.float64]) -> tuple[float, float, float]:
     found = hierarchical_bootstrap(table, generator=np.random.default_rng(SEED), draws=DRAWS)
     return _known(found.value), _known(found.low), _known(found.high)
+
+
+def _spread(table: NDArray[np.float64]) -> float:
+    """Half the width of a 95% interval from the seeds' means and the prompts' means, each as if the other were fixed.
+
+        sqrt((t_{S-1} sd_s / sqrt(S))^2 + (1.96 sd_i / sqrt(n))^2)
+
+    A percentile of three seeds' resampled means knows no tails, and their variance is short by (S - 1)/S; Student's t pays
+    for both. One seed says nothing about others: 0.
+    """
+    runs, n = table.shape
+    if runs < 2 or n < 2:
+        return 0.0
+    of_seeds = float(t.ppf(0.975, runs - 1) * table.mean(axis=1).std(ddof=1) / math.sqrt(runs))
+    of_prompts = float(norm.ppf(0.975) * table.mean(axis=0).std(ddof=1) / math.sqrt(n))
+    return math.hypot(of_seeds, of_prompts)
 
 
 def _known(value: float | None) -> float:
@@ -130,7 +149,18 @@ def _read(job: Job, found: dict[str, Any]) -> _Cell:
     folder = job.folder / "eval" / job.model
     read_checked(folder)
     answers = read_answers(folder / "answers.jsonl")
-    return _Cell(job.seed, found, {suite: outcomes(answers, suite) for suite in found["rates"]})
+    return _Cell(
+        job.seed,
+        {**found, "needs": [*found["needs"], *_probes(job)]},
+        {suite: outcomes(answers, suite) for suite in found["rates"]},
+    )
+
+
+def _probes(job: Job) -> list[str]:
+    """Whether the training held prompts: `needs` is of the method's word, and STR holds them only where there are some."""
+    folder = job.folder / "train" / job.model
+    held = read_sealed(folder / SUMMARY).get("held") if (folder / SUMMARY).exists() else None
+    return ["probe_prompts"] if held is not None and held["probes"] is not None else []
 
 
 def summarise(plan: Plan, *, command: str | None = None) -> dict[str, Any]:
