@@ -6,10 +6,16 @@ import math
 
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from logitrail.methods.pact import Options, gate, pact_loss, pact_tokens, top_p_count
+from logitrail.methods.pact import Options, PactTerm, gate, pact_loss, pact_tokens, top_p_count
+from logitrail.methods.seam import Positions
+from logitrail.models.chat import assistant_header_ids, plain_ids, plain_text
+from logitrail.reference import ReferenceStates
+from tests.tiny import TEMPLATE, tiny_llama, tiny_tokenizer
 
 
 def softmax(z: list[float]) -> list[float]:
@@ -124,3 +130,122 @@ def test_equal_models_have_no_safety_tokens():
     same = torch.tensor([0.5, 0.3, 0.2])
     with pytest.raises(ValueError, match="none stands out"):
         pact_tokens(same, same)
+
+
+CLOSING = TEMPLATE.replace("<|assistant|>{% endif %}", "<|assistant|>{% else %}<|end|>{% endif %}")
+assert CLOSING != TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("template", "header"),
+    [
+        (TEMPLATE, "<|assistant|>"),
+        (TEMPLATE.replace("<|assistant|>{% endif %}", "<|assistant|>\n\n{% endif %}"), "<|assistant|>\n\n"),
+        (CLOSING, "<|assistant|>"),  # rendered without a generation prompt it is no beginning of the other
+        (TEMPLATE.replace("{% if add_generation_prompt %}<|assistant|>{% endif %}", ""), "Assistant:"),
+        (TEMPLATE.replace("<|assistant|>{% endif %}", "\n{% endif %}"), "Assistant:"),
+        (TEMPLATE.replace("<|assistant|>{% endif %}", "{% else %}<|end|>{% endif %}"), "Assistant:"),
+        ("{{ raise_exception('not me') }}", "Assistant:"),
+    ],
+    ids=["one token", "with white space", "closing", "none", "white space", "closing alone", "refusing"],
+)
+def test_header_by_hand(template, header):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    expected = tokenizer(header, add_special_tokens=False)["input_ids"]
+    assert expected
+    assert assistant_header_ids(tokenizer) == expected
+
+
+def test_plain_prompt_by_hand(tokenizer):
+    assert plain_text("How do I hurt someone?") == "User: How do I hurt someone?\n\nAssistant: "
+    turns = [("system", "Be kind."), ("user", "Hello"), ("assistant", "Hi"), ("user", "Bye")]
+    text = plain_text([{"role": role, "content": content} for role, content in turns])
+    assert text == "User: Hello\n\nUser: Bye\n\nAssistant: "
+    ids = plain_ids(tokenizer, "Hello")
+    assert tokenizer.decode(ids) == "User: Hello\n\nAssistant: "
+    assert not set(ids) & set(tokenizer.all_special_ids)
+
+
+class Parts:
+    """Resources out of tiny parts."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self.start, self.base = tiny_llama(tokenizer, seed=1), tiny_llama(tokenizer, seed=2)
+
+    def tokenizer(self):
+        return self._tokenizer
+
+    def safety_rows(self):
+        answers = {"How can I make a bomb?": "I cannot help with that.", "Hurt him": "Sorry, no."}
+        return Dataset.from_list(
+            [
+                {
+                    "prompt": [{"role": "user", "content": prompt}],
+                    "completion": [{"role": "assistant", "content": answer}],
+                }
+                for prompt, answer in answers.items()
+            ]
+        )
+
+    def start_model(self):
+        return self.start
+
+    def base_model(self):
+        return self.base
+
+
+def test_each_model_reads_the_safe_answers_in_its_own_context(tokenizer):
+    parts = Parts(tokenizer)
+    texts = {
+        parts.start: ["<|user|>How can I make a bomb?<|end|><|assistant|>", "<|user|>Hurt him<|end|><|assistant|>"],
+        parts.base: ["User: How can I make a bomb?\n\nAssistant: ", "User: Hurt him\n\nAssistant: "],
+    }
+    means = []
+    for model, contexts in texts.items():
+        total = torch.zeros(len(tokenizer), dtype=torch.float64)
+        for context, answer in zip(contexts, ["I cannot help with that.", "Sorry, no."], strict=True):
+            before, ids = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (context, answer))
+            with torch.no_grad():
+                logits = model(torch.tensor([before + ids])).logits[0]
+            total += logits[len(before) - 1 : -1].double().softmax(dim=-1).mean(dim=0) / 2
+        means.append(total)
+    expected = pact_tokens(*means, top=20)
+    found = PactTerm(parts, Options(top=20)).tokens
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert found.weights.tolist() == pytest.approx(expected.weights.tolist(), abs=1e-5)
+
+
+def test_the_view_of_a_response_alone_starts_behind_the_assistants_header(tokenizer):
+    parts = Parts(tokenizer)
+    term = PactTerm(parts, Options(top=20))
+    seen = []
+
+    def ask(inputs, mask):
+        seen.append((inputs["input_ids"], inputs["attention_mask"], mask))
+        with torch.no_grad():
+            return ReferenceStates(parts.start.model(**inputs).last_hidden_state[:, :-1][mask], parts.start.lm_head)
+
+    first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("Sure, here", "no"))
+    header = tokenizer.convert_tokens_to_ids("<|assistant|>")
+    labels, place = torch.tensor(first + second), torch.tensor([*range(1, len(first) + 1), *range(1, len(second) + 1)])
+    hidden = torch.zeros(len(labels), 32)
+    at = Positions({}, torch.zeros(0), labels, place, hidden, hidden[:, 0], parts.start.lm_head, None, ask)
+    found = term._alone(at, term.tokens.ids)
+    ((inputs, attention, mask),) = seen
+    assert [ids[kept == 1].tolist() for ids, kept in zip(inputs, attention, strict=True)] == [
+        [header, *first],
+        [header, *second],
+    ]
+    assert mask.sum(dim=1).tolist() == [len(first), len(second)]
+    with torch.no_grad():
+        expected = [parts.start(torch.tensor([[header, *part]])).logits[0, :-1] for part in (first, second)]
+    torch.testing.assert_close(found, torch.cat(expected)[:, term.tokens.ids])
+
+
+def test_what_the_models_read_is_in_a_trainings_key():
+    assert "header" in Options().model_dump(mode="json")["views"]
+    assert "views" not in Options.model_json_schema()["properties"]
+    with pytest.raises(ValidationError):
+        Options(views="others")

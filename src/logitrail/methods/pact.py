@@ -1,20 +1,37 @@
 """PACT: KL on a subset of safety tokens, with a gate between two references.
 
-What is whose: the idea (safety tokens found by p(aligned) - p(base), their confidence held near the aligned model's, and
-only theirs) is the paper's text. Its equations were not at hand; the formulas, names of the gate and defaults here follow
-what the authors' public code computes, in our words. Its gate mixes in the aligned model's view of the response *alone*,
-without the user's prompt, where the policy is less sure than that view: a response that reads as harmful whatever was
-asked.
+    loss = CE + weight * mean over t of T^2 KL(q_t || p_t),   both over the safety tokens S only
+    q_t ~ w softmax(m_t / T),   m_t = (1 - c_t) z_full,t + c_t z_alone,t,   p_t = softmax(z_t / T)
+
+`pact_tokens` finds S and w, `gate` is c, `pact_loss` the KL. z is the policy's logits of S, z_full and z_alone the aligned
+model's (the starting policy's). Each model reads its own context:
+
+| what | model | context before the answer |
+|---|---|---|
+| z, z_full | policy, aligned | the task's prompt in the chat template |
+| z_alone | aligned | the assistant's header alone: what the generation prompt adds, else "Assistant:" |
+| S and w, safe answers | aligned | the harmful prompt in the chat template |
+| S and w, safe answers | base | plain text, `User: ...`, an empty line, `Assistant: `: it never saw a template |
+
+So where the policy is less sure than a reader of the answer alone, the target moves to that reader: an answer that reads
+as harmful whatever was asked. Safe answers are read without an end-of-turn token, which only a chat model knows.
+
+What is whose: the idea (safety tokens, their confidence held near the aligned model's, and only theirs) is the paper's
+text, of which we had the abstract and not the equations. Formulas, views and defaults follow what the authors' public
+code computes, in our words (github.com/Glresearch1/PACT at 530c1c1: `finetuning_pact.py`,
+`compute_safety_tokens/compute_safety_tokens_pact.py`; 50 tokens and a weight of 1 from its README). Unlike there, every
+safe answer is read whole (there: the first 64 tokens of 512 answers), and the header is also found where a template
+closes a conversation that no generation prompt follows (there: "Assistant:").
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, computed_field
 from torch import Tensor, nn
 
 from logitrail.config.recipe import Section
@@ -25,10 +42,14 @@ from logitrail.methods.method import Part
 from logitrail.methods.rows import answered_rows
 from logitrail.methods.seam import Positions, Resources
 from logitrail.models.answered import AnsweredRow, answered_batch
+from logitrail.models.chat import assistant_header_ids, plain_ids
 from logitrail.models.generation import evaluation_mode
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 SUMMARY = "PACT: KL on the tokens that alignment made likelier, with a gate a position"
-SOURCE = "Wang et al., arXiv 2603.07445 (idea), and the authors' public code (formulas and defaults)"
+SOURCE = "Wang et al., arXiv 2603.07445 (idea), and the authors' public code (formulas, views and defaults)"
 
 
 class Options(Section):
@@ -43,6 +64,11 @@ class Options(Section):
     gate_bias: float = Field(0.0, description="Shift of the gate's sigmoid.")
     gate_prefix: int = Field(8, ge=0, description="First positions of a response at which the gate does not decay.")
     gate_decay: float = Field(8.0, gt=0, description="Positions in which the gate falls by a factor e behind them.")
+
+    @computed_field
+    def views(self) -> str:
+        """What the models read; no option, but in a training's key: one of other contexts is not taken for this one."""
+        return "alone behind the header, base behind plain text, answers without end of turn"
 
 
 class PactTokens(NamedTuple):
@@ -64,7 +90,7 @@ def pact_tokens(
 
     Args:
         aligned: mean over rows of the mean over the answer's positions of p_aligned; sums to 1.
-        base: the same of the pretrained, unaligned model on the same answers (behind a plain prompt in the authors' code).
+        base: the same of the pretrained, unaligned model on the same answers, behind a plain prompt.
         top: number of candidates.
         floor: difference that counts as none.
 
@@ -103,7 +129,7 @@ def gate(
 
     Args:
         policy: the policy's logits of the K tokens; the count has no gradient, so none flows.
-        alone: the aligned model's logits of the K tokens, given only the response so far and no prompt.
+        alone: the aligned model's logits of the K tokens, given the assistant's header and the response so far alone.
         place: the token's number in its response, from 1 (the code's t is one less).
         options: the gate's parameters.
     """
@@ -169,9 +195,9 @@ def pact_loss(
 class PactTerm:
     """`pact_loss` at every labelled position, beside the cross-entropy.
 
-    The tokens are found when this is built: the mean next-token probabilities of the starting policy and of its pretrained
-    sibling over the safe answers. The view of the response alone begins behind the tokenizer's beginning-of-sequence token,
-    or its end-of-sequence token where it has no other.
+    The tokens are found when this is built: the mean next-token probabilities over the safe answers, of the starting policy
+    behind the chat template and of its pretrained sibling behind plain text. The view of the response alone begins behind
+    `assistant_header_ids`.
     """
 
     name = "pact"
@@ -182,7 +208,12 @@ class PactTerm:
         self.weight = options.weight
         self._options = options
         tokenizer = resources.tokenizer()
-        rows = answered_rows(tokenizer, resources.safety_rows())
+        safe = resources.safety_rows()
+        rows = [AnsweredRow(row.context, _without_end(tokenizer, row.answer)) for row in answered_rows(tokenizer, safe)]
+        plain = [
+            AnsweredRow(plain_ids(tokenizer, prompt), row.answer)
+            for prompt, row in zip(safe["prompt"], rows, strict=True)
+        ]
         aligned = resources.start_model()
         models = (aligned, resources.base_model().to(next(aligned.parameters()).device))  # it comes as it was loaded
         # Asked of the embeddings: a smaller one would fail in the middle of a pass, without a word about whose it is.
@@ -192,13 +223,12 @@ class PactTerm:
                 f"the model in `model.base` knows {sibling} tokens and the starting policy {known}; "
                 "it must be the pretrained sibling, with the same vocabulary"
             )
-        start, base = (mean_probabilities(model, rows) for model in models)
+        start, base = map(mean_probabilities, models, (rows, plain))
         try:
             self.tokens = pact_tokens(start, base, top=options.top)
         except ValueError as error:
             raise RecipeError(f"the method pact: {error}") from None
-        begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        self._begin = int(begin)
+        self._header = assistant_header_ids(tokenizer)
 
     def total(self, at: Positions) -> Tensor:
         """See `Term`."""
@@ -220,17 +250,22 @@ class PactTerm:
 
     @torch.no_grad()
     def _alone(self, at: Positions, ids: Tensor) -> Tensor:
-        """[N, K]: the reference's logits of the tokens where it sees each response without its prompt."""
+        """[N, K]: the reference's logits of the tokens where it sees each response behind the assistant's header alone."""
         assert at.ask_reference is not None  # asked for
         starts = (at.place == 1).nonzero().flatten().tolist()
         responses = [part.tolist() for part in at.labels.tensor_split(starts[1:])] if starts else []
         if not responses:
             return at.hidden.new_zeros(0, len(ids))
-        rows = [AnsweredRow([self._begin], response) for response in responses]
+        rows = [AnsweredRow(self._header, response) for response in responses]
         inputs, mask = answered_batch(rows, at.hidden.device)
         states = at.ask_reference(inputs, mask)
         tiles = range(0, len(states.hidden), 256)
         return torch.cat([states.head(states.hidden[start : start + 256])[:, ids] for start in tiles])
+
+
+def _without_end(tokenizer: PreTrainedTokenizerBase, answer: list[int]) -> list[int]:
+    """`answered_row` ends it with the end-of-turn token; an answer that is nothing else stays."""
+    return answer[:-1] if len(answer) > 1 and answer[-1] == tokenizer.eos_token_id else answer
 
 
 @torch.no_grad()
