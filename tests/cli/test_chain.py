@@ -6,15 +6,17 @@ import json
 from itertools import pairwise
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
-from logitrail.config.chain import load_chain
+from logitrail.config.chain import load_chain, parse_chain
 from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import load_model
 from logitrail.stages.chain import ChainRun
 from logitrail.stages.chain import chain as run_chain
 from tests.cli.conftest import write_jsonl
+from tests.tiny import tiny_llama, tiny_tokenizer
 
 TASKS = ("light", "box", "bread")
 
@@ -130,8 +132,6 @@ def test_an_earlier_task_is_measured_as_its_own_run_measures_it(chained, logitra
 
 
 def test_the_merged_model_is_the_adapter_on_its_base(chained, logitrail):
-    import torch
-
     assert logitrail("chain", chained.write()).code == 0
     ids = torch.arange(5, 25).unsqueeze(0)
     merged = load_model(str(chained.folder / stage(1) / "merged/model")).model
@@ -208,6 +208,142 @@ def test_another_second_task_leaves_the_first_as_it_is(chained, logitrail):
 
 def test_sft_needs_no_anchor(chained, logitrail):
     assert logitrail("chain", chained.write(method="sft", anchor_to="previous")).code == 0
+
+
+@pytest.fixture
+def equipped(chained):
+    """A chain's folder with safety rows and a pretrained sibling, as small files beside it."""
+    rows = [{"prompt": f"How can I hurt him, {i}?", "response": "I cannot help with that."} for i in range(5)]
+    write_jsonl(chained.folder / "safety.jsonl", rows)
+    base = tiny_llama(tiny_tokenizer())
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in base.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    base.save_pretrained(chained.folder / "base")
+    tiny_llama(tiny_tokenizer(), num_hidden_layers=1).save_pretrained(chained.folder / "deep")
+    return chained
+
+
+OPTIONS = {
+    "mix": {"share": 0.25},
+    "lisa": {"safety_steps": 1, "task_steps": 2},
+    "safegrad": {"batch_rows": 2},
+    "kl": {"weight": 0.7},
+    "interpolate": {"coefficient": 0.25},
+    "pact": {"weight": 0.5},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("mix", {"safety_data": "safety.jsonl"}),
+        ("str+lisa", {"safety_data": "safety.jsonl"}),
+        ("safegrad", {"safety_data": "safety.jsonl", "anchor_to": "previous"}),
+        ("pact+project", {"safety_data": "safety.jsonl", "anchor_to": "previous", "model__base": "base"}),
+        ("kl+interpolate", {}),
+    ],
+)
+def test_a_method_with_data_or_options_of_its_own(equipped, logitrail, method, more):
+    options = {word: OPTIONS[word] for word in method.split("+") if word in OPTIONS}
+    tasks = equipped.content["tasks"][:2]
+    result = logitrail("chain", equipped.write(method=method, method_options=options, tasks=tasks, **more))
+    assert result.code == 0, result.err
+    for number in range(2):
+        recipe = yaml.safe_load((equipped.folder / stage(number) / "recipe.yaml").read_text())
+        assert recipe["method_options"] == options
+        assert recipe["safety_data"] == (str(equipped.folder / "safety.jsonl") if "safety_data" in more else None)
+        assert recipe["model"]["base"] == (str(equipped.folder / "base") if "model__base" in more else None)
+        assert (equipped.folder / stage(number) / "train" / method / "summary.json").exists()
+    again = logitrail("chain", equipped.write(method=method, method_options=options, tasks=tasks, **more))
+    assert again.code == 0, again.err
+    assert "training" not in again.err
+    assert ("hold the model that each stage starts from" in again.err) == ("kl" in method)
+
+
+@pytest.mark.parametrize("with_lora", [True, False])
+@pytest.mark.parametrize("anchor_to", ["original", "both", "previous"])
+def test_project_keeps_the_direction_of_the_original_pair(equipped, logitrail, monkeypatch, anchor_to, with_lora):
+    """V is aligned - base at every stage, whatever the tasks before have moved; `previous`: the start less base."""
+    import logitrail.methods.project as project
+
+    seen = []
+    real = project.subspace
+
+    def watched(aligned, base):
+        found = real(aligned, base)
+        seen.append(found.difference.cpu())
+        return found
+
+    monkeypatch.setattr(project, "subspace", watched)
+    result = logitrail(
+        "chain",
+        equipped.write(
+            method="sft+project", anchor_to=anchor_to, model__base="base", training__learning_rate=1e-2,
+            tasks=equipped.content["tasks"][:2], method_options={"project": {"threshold": 0.9}},
+            lora={"r": 4, "alpha": 8} if with_lora else False,
+        ),
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert len(first) == len(second) > 0
+    apart = max(float((one - other).abs().max()) for one, other in zip(first, second, strict=True))
+    if anchor_to == "previous":
+        assert apart > 1e-3
+    else:
+        assert apart < 1e-6
+        recipe = yaml.safe_load((equipped.folder / stage(1) / "recipe.yaml").read_text())
+        assert recipe["model"]["base"] == str(equipped.folder / stage(1) / "shifted_base/model")
+
+
+def test_what_a_chain_does_not_say_changes_nothing_that_it_writes(equipped):
+    """Finished chains from before these keys stay finished."""
+    plan = load_chain(equipped.write())
+    assert not {"method_options", "safety_data"} & plan.model_dump(mode="json").keys()
+    said = load_chain(equipped.write(safety_data="safety.jsonl", method_options={"kl": {"weight": 1.0}}))
+    assert said.safety_data == equipped.folder / "safety.jsonl"
+    assert parse_chain(said.model_dump(mode="json"), folder=equipped.folder) == said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"method": "mix"}, "set `safety_data`"),
+        ({"method": "safegrad", "anchor_to": "previous"}, "set `safety_data`"),
+        ({"method": "mix", "safety_data": "none.jsonl"}, "none.jsonl does not exist"),
+        ({"method": "safegrad", "anchor_to": "previous", "safety_data": "none.jsonl"}, "none.jsonl does not exist"),
+        ({"method": "sft+project"}, "set `model.base`"),
+        ({"method": "sft+project", "model__base": "/nowhere/base"}, "/nowhere/base"),
+        ({"method": "sft+project", "model__base": "deep"}, "same architecture"),
+        ({"method": "pact", "safety_data": "safety.jsonl", "anchor_to": "previous"}, "set `model.base`"),
+        ({"method": "pact", "safety_data": "safety.jsonl", "model__base": "base"}, "set `anchor_to: previous`"),
+        ({"method": "str+safegrad", "safety_data": "safety.jsonl"}, "set `anchor_to: previous`"),
+        ({"method": "kl", "method_options": {"kl": {"wait": 1}}}, "method_options.kl.wait"),
+        ({"method": "kl", "method_options": {"kk": {}}}, "`method_options.kk` is no method's"),
+        ({"method": "mix", "safety_data": "safety.jsonl", "method_options": {"mix": {"share": 9.0}}}, "safety rows"),
+        ({"method": "lisa", "safety_data": "safety.jsonl"}, "no task row would be seen"),
+        ({"probes": "none.jsonl"}, "none.jsonl does not exist"),
+        ({"tokens": {"templates": "none.json"}}, "none.json does not exist"),
+        ({"tokens": {"mine": {"harmful": "dev.jsonl", "harmless": "none.jsonl"}}}, "none.jsonl does not exist"),
+    ],
+)
+def test_every_stage_is_possible_before_the_first_begins(equipped, logitrail, changes, words):
+    result = logitrail("chain", equipped.write(**changes))
+    assert result.code == 2
+    (line,) = result.error_lines
+    assert words in line
+    assert not (equipped.folder / "chain").exists()
+
+
+def test_a_last_task_that_is_too_large_for_the_safety_rows(equipped, logitrail):
+    write_jsonl(equipped.folder / "bread_train.jsonl", [{"prompt": f"a {i}", "response": "b"} for i in range(80)])
+    result = logitrail(
+        "chain", equipped.write(method="mix", safety_data="safety.jsonl", method_options={"mix": {"share": 0.25}})
+    )
+    assert result.code == 2
+    assert "80 task rows needs 20 safety rows" in result.error_lines[0]
+    assert not (equipped.folder / "chain").exists()
 
 
 @pytest.mark.parametrize(

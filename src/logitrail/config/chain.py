@@ -42,6 +42,16 @@ class Chain(Section):
     model: ModelSection
     tasks: tuple[ChainTask, ...] = Field(min_length=2, description="The tasks in their order.")
     method: str = Field("str", description="How each stage trains.")
+    method_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Options of single methods, by the method's word.",
+        exclude_if=lambda given: not given,  # younger than the other keys: a chain without it is written as before
+    )
+    safety_data: Path | None = Field(
+        None,
+        description="JSONL with harmful prompts and safe answers, for `mix`, `lisa`, `safegrad` and `pact`.",
+        exclude_if=lambda path: path is None,  # likewise
+    )
     anchor_to: AnchorTo = Field("original", description="Whose logits a stage holds: original, previous or both.")
     tokens: TokensSection = Field(default_factory=TokensSection)
     lora: LoraSection | Literal[False] = Field(default_factory=LoraSection)

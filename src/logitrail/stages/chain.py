@@ -14,22 +14,33 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, cast
 
+import torch
+
 from logitrail.artifacts import write_yaml
 from logitrail.config import DataSection, ModelSection, Recipe, ReferenceSection
 from logitrail.config.chain import Chain
+from logitrail.errors import ModelError, RecipeError
 from logitrail.evals import answers_files, gate, judge, read_judged
+from logitrail.losses.anchors import widen
+from logitrail.methods import method
 from logitrail.models.loading import LoadedModel
 from logitrail.seals import read_checked, write_sealed
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import BASE, evaluation, load_named, measured, model_key, suites_of, system_of
 from logitrail.stages.folder import SUMMARY, only_writer, published, run_stage, versions
 from logitrail.stages.progress import Progress, Silent
-from logitrail.stages.tokens import FILE, tokens
-from logitrail.stages.train import cache, method_config, train, train_key
+from logitrail.stages.resources import RecipeResources
+from logitrail.stages.tokens import FILE, read_prompts, tokens
+from logitrail.stages.train import cache, method_config, planned, train, train_key
 from logitrail.train.trainer import require_mean_reference
 from logitrail.types import SCHEMA_VERSION
 
 _SAFETY = ("refusal", "over_refusal")
+
+_FROM_PREVIOUS_ONLY = ("safegrad", "pact")
+_FROM_PREVIOUS_ANYWAY = ("kl", "constrained")
+"""Words whose aligned model is the one that a training starts from: no `reference` reaches them. The latter could be in a
+chain before that was said, and finished ones stay valid."""
 
 
 @dataclass
@@ -54,6 +65,17 @@ class ChainRun:
             return self.folder(number) / "train" / self.plan.method / "model"
         return self.folder(number) / "merged" / "model"
 
+    @property
+    def shifts_base(self) -> bool:
+        """Whether later stages need another sibling for `project` to have the original pair's direction."""
+        return self.plan.anchor_to != "previous" and "project" in self.plan.method.split("+")
+
+    def _base(self, number: int) -> str | None:
+        """That stage's `model.base`."""
+        base = self.plan.model.base
+        shifted = number > 0 and base is not None and self.shifts_base
+        return str(self.folder(number) / "shifted_base" / "model") if shifted else base
+
     def _recipe(self, number: int) -> Recipe:
         plan = self.plan
         original = plan.model
@@ -61,6 +83,7 @@ class ChainRun:
         if number > 0:
             start = ModelSection(
                 path=str(self.left(number - 1)),
+                base=self._base(number),
                 dtype=original.dtype,
                 trust_remote_code=original.trust_remote_code,
             )
@@ -75,6 +98,8 @@ class ChainRun:
             data=DataSection(**plan.tasks[number].model_dump(exclude={"name"})),
             tokens=plan.tokens,
             methods=(plan.method,),
+            method_options=plan.method_options,
+            safety_data=plan.safety_data,
             lora=plan.lora,
             training=plan.training,
             probes=plan.probes,
@@ -93,16 +118,14 @@ class ChainRun:
 def chain(run: ChainRun) -> dict[str, Any]:
     """Do every stage that is not done and return the chain's summary."""
     plan = run.plan
-    for stage in run.stages:
-        method_config(stage, plan.method)
-        stage.training_rows()
-        suites_of(stage.recipe)
-    if plan.anchor_to == "both":
-        require_mean_reference(method_config(run.stages[0], plan.method))
-    for name in plan.eval.judge_names():
-        judge(name)
+    _require_possible(run)
     with only_writer(plan.out):
         start = time.perf_counter()
+        held = [word for word in plan.method.split("+") if word in _FROM_PREVIOUS_ANYWAY]
+        if held and plan.anchor_to != "previous":
+            run.progress.note(
+                f"{' and '.join(held)} hold the model that each stage starts from, whatever `anchor_to` says"
+            )
         write_yaml(plan.out / "chain.yaml", plan.model_dump(mode="json"))
         found = tokens(run.tokens_context())
         rows = [_measure_original(run)]
@@ -136,6 +159,62 @@ def chain(run: ChainRun) -> dict[str, Any]:
     return summary
 
 
+def _require_possible(run: ChainRun) -> None:
+    """What can be known before anything is trained, of every stage: the last one's error shall not cost the others' hours.
+
+    Raises:
+        LogitrailError: a stage's method, its options, its data, or the two models that it compares cannot work.
+    """
+    plan, first = run.plan, run.stages[0]
+    words, needs = plan.method.split("+"), method(plan.method).needs
+    for word in _FROM_PREVIOUS_ONLY:
+        if word in words and plan.anchor_to != "previous":
+            raise RecipeError(
+                f"the method {word} takes the model that a stage starts from as the aligned one, and `anchor_to` is "
+                f"{plan.anchor_to}; set `anchor_to: previous`, or choose another method"
+            )
+    resources = RecipeResources(first, plan.method)
+    if "safety_data" in needs:
+        resources.safety_rows()
+    for stage in run.stages:
+        planned(stage, plan.method)
+        suites_of(stage.recipe)
+    if plan.anchor_to == "both":
+        require_mean_reference(method_config(first, plan.method))
+    for name in plan.eval.judge_names():
+        judge(name)
+    mine = plan.tokens.mine
+    if mine is not None:
+        for path in filter(None, (mine.harmful, mine.harmless)):
+            read_prompts(path, mine.limit)
+    for file in (plan.tokens.file, plan.tokens.templates, *first.recipe.probe_files):
+        first.file_hash(file)
+    if "base_model" in needs:
+        _require_sibling(run, resources)
+
+
+def _require_sibling(run: ChainRun, resources: RecipeResources) -> None:
+    """Raise `LogitrailError` unless `model.base` is there and, for `project`, has the original's matrices.
+
+    Not where the first stage is trained: it has used them.
+    """
+    plan = run.plan
+    if plan.model.base is not None and (run.folder(0) / "train" / plan.method / SUMMARY).exists():
+        return
+    base = resources.base_model()
+    if "project" not in plan.method.split("+"):
+        return
+    theirs = {name: weight.shape for name, weight in base.named_parameters()}
+    start: Any = resources.start_model()
+    whole = [part.weight for part in (start.get_input_embeddings(), start.get_output_embeddings()) if part is not None]
+    for name, weight in start.named_parameters():
+        if weight.ndim == 2 and all(weight is not one for one in whole) and theirs.get(name) != weight.shape:
+            raise ModelError(
+                f"the model in `model.base` has no weight {name!r} of shape {tuple(weight.shape)}, and project compares "
+                "matrix with matrix; name a model of the same architecture"
+            )
+
+
 def _measure_original(run: ChainRun) -> dict[str, Any]:
     first = run.stages[0]
     safety = evaluation(first, BASE)
@@ -163,7 +242,8 @@ def _learn(run: ChainRun, number: int, stage: Context) -> dict[str, Any]:
     if number > 0:  # the weights that this stage starts from
         read_checked(run.left(number - 1).parent)
     write_yaml(stage.out / "recipe.yaml", stage.recipe.model_dump(mode="json"))
-    done = [tokens(stage), cache(stage), trained := train(stage, name), safety := evaluation(stage, name)]
+    shifted = [_shift_base(run, number, stage)] if number > 0 and run.shifts_base else []
+    done = [*shifted, tokens(stage), cache(stage), trained := train(stage, name), safety := evaluation(stage, name)]
     if plan.lora is not False:
         done.append(_merge(stage, name))
     loaded = _Lazily(stage, name)
@@ -182,6 +262,36 @@ def _learn(run: ChainRun, number: int, stage: Context) -> dict[str, Any]:
         "weights": safety["weights"],
         "seconds": round(seconds, 3),
     }
+
+
+def _shift_base(run: ChainRun, number: int, stage: Context) -> dict[str, Any]:
+    """The pretrained sibling moved by all that the stages before have changed, in STAGE/shifted_base/model.
+
+        base + (start - original),   so that   start - it = original - base
+
+    `project` takes the direction of alignment from its start and its `model.base`. With the base itself the earlier tasks'
+    updates would count as alignment, and a later update along them as safe.
+    """
+    folder = run.folder(number) / "shifted_base"
+    first = run.stages[0]
+
+    @torch.no_grad()
+    def work() -> dict[str, Any]:
+        base: Any = RecipeResources(first, run.plan.method).base_model()
+        start = dict(stage.load_start().model.named_parameters())
+        original = dict(first.load_start().model.named_parameters())
+        for name, weight in base.named_parameters():
+            if name in start and start[name].shape == weight.shape:  # other embeddings are not looked at
+                weight.copy_(widen(weight) + (widen(start[name]) - widen(original[name])).to(weight.device))
+        with published(folder / "model") as place:
+            base.save_pretrained(place)
+        return {}
+
+    key = stage.key("shift_base", start=stage.model_id, original=first.model_id, base=first.base_id)
+    summary, _ = run_stage(
+        folder, "shift_base", key, work, seeds=stage.seeds, hub_models=first.hub_models, outputs=("model",)
+    )
+    return summary
 
 
 def _merge(stage: Context, name: str) -> dict[str, Any]:
