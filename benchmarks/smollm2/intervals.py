@@ -13,7 +13,8 @@ from typing import Any
 
 from logitrail.artifacts import read_json, write_bytes
 from logitrail.compare import results
-from logitrail.config.matrix import BASE
+from logitrail.compare.tuning import rule
+from logitrail.config.matrix import BASE, TuningSection
 from logitrail.evals import read_answers
 from logitrail.report.comparison import comparison_markdown, front_svg
 from logitrail.seals import write_sealed
@@ -71,6 +72,8 @@ def main() -> None:
         rows += results._with_front(again)
     summary["rows"] = rows
     summary["rules"]["intervals"] = results.INTERVALS
+    # No choice among the trials is another by today's rule.
+    summary["rules"]["tuning"] = rule(TuningSection(**summary["matrix"]["tuning"]))
     written = write_sealed(WORK / "summary.json", summary)
     write_bytes(WORK / "table.md", comparison_markdown(written).encode())
     write_bytes(WORK / "front.svg", front_svg(written).encode())

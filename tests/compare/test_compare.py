@@ -100,17 +100,22 @@ def test_tuning_takes_what_the_rule_says_and_shows_all(finished):
         {"training.learning_rate": 3e-3},
     ]
     base, trials = tuning["base"], [trial["rates"] for trial in tuning["trials"]]
+    floor = max(rates["utility"]["value"] for rates in trials) - 0.05 - 1e-9
+    useful = [number for number, rates in enumerate(trials) if rates["utility"]["value"] >= floor]
+    start = base["utility"]["value"]
+    least = start + max(max(rates["utility"]["value"] for rates in trials) - start, 0) / 10 - 1e-9
     safe = [
         number
         for number, rates in enumerate(trials)
-        if rates["refusal"]["value"] >= base["refusal"]["value"] - 0.03 - 1e-9
+        if rates["utility"]["value"] >= least
+        and rates["refusal"]["value"] >= base["refusal"]["value"] - 0.03 - 1e-9
         and rates["over_refusal"]["value"] <= base["over_refusal"]["value"] + 0.05 + 1e-9
     ]
     wanted = (
         max(safe, key=lambda number: (trials[number]["utility"]["value"], -number))
         if safe
         else max(
-            (0, 1),
+            useful,
             key=lambda number: (trials[number]["refusal"]["value"], trials[number]["utility"]["value"], -number),
         )
     )

@@ -16,14 +16,21 @@ from logitrail.errors import RecipeError
 from tests.compare.conftest import write
 
 HARMFUL = str(DATA / "harmful_test.jsonl")
+SAFE = str(DATA / "task_train.jsonl")
 
 MISTAKES = {
     "unknown key": ({"seedz": [1]}, "unknown key `seedz`; did you mean `seeds`?"),
     "unknown key of tuning": ({"tuning__trial": 3}, "unknown key `tuning.trial`; did you mean `trials`?"),
-    "no methods": ({"methods": {}}, "`methods`"),
+    "no methods": ({"methods": {}}, "`methods`: no row is named, so nothing would be trained; give"),
+    "methods in a list": (
+        {"methods": ["sft", "str"]},
+        "`methods`: got ['sft', 'str']; give a mapping with a key for each row, such as {sft: {}, str: {}}",
+    ),
+    "methods that are a word": ({"methods": "sft"}, "`methods`: got 'sft'; give a mapping with a key for each row"),
     "a seed twice": ({"seeds": [1, 1]}, "give different seeds"),
     "a negative seed": ({"seeds": [-1]}, "from 0 to 2^32 - 1"),
-    "no seed": ({"seeds": []}, "`seeds`"),
+    "no seed": ({"seeds": []}, "`seeds`: the list is empty, so nothing would be trained; name some, such as [0, 1, 2]"),
+    "seeds that are a number": ({"seeds": 3}, "`seeds`: got 3; give a list, such as [0, 1, 2]"),
     "no such recipe": ({"recipe": "none.yaml"}, "none.yaml does not exist"),
     "a recipe that is a number": ({"recipe": 3}, "`recipe`"),
     "a recipe's key": ({"recipe__eval__harmfull": "x"}, "unknown key `eval.harmfull`; did you mean `harmful`?"),
@@ -40,6 +47,40 @@ MISTAKES = {
         "sets `data.limit` twice",
     ),
     "an unknown method": ({"methods__strr": {}}, "unknown method 'strr'"),
+    "TRL's method": ({"methods__dpo": {}}, "DPO is TRL's own trainer (DPOTrainer)"),
+    "TRL's method in a part": (
+        {"methods__mine": {"method": "dpo+ema"}},
+        "stands only in the benchmark of the step's cost",
+    ),
+    "a part behind one that fixes the order": (
+        {"methods__lisa+mix": {"safety_data": SAFE}},
+        "fixes the order of the rows, which 'mix' behind it undoes; write 'mix+lisa'",
+    ),
+    "no safety data": ({"methods__mix": {}}, "row mix: the method mix needs harmful prompts with safe answers"),
+    "no safety data in a tuned row": (
+        {"methods__mine": {"method": "mix", "tune": {"method_options.mix.share": [0.1, 0.2]}}},
+        "row mine: the method mix needs harmful prompts with safe answers",
+    ),
+    "no pretrained sibling": (
+        {"methods__project": {}},
+        "row project: the method project compares with the model before",
+    ),
+    "a method's option": (
+        {"methods__kl": {"method_options.kl.wieght": 1}},
+        "row kl: unknown key `method_options.kl.wieght`; did you mean `weight`?",
+    ),
+    "a method's tuned option": (
+        {"methods__kl": {"tune": {"method_options.kl.wieght": [1, 2]}}},
+        "row kl: unknown key `method_options.kl.wieght`; did you mean `weight`?",
+    ),
+    "an option's value": (
+        {"methods__kl": {"method_options.kl.weight": -1}},
+        "row kl: `method_options.kl.weight`: ",
+    ),
+    "an option of no method": (
+        {"methods__kl": {"method_options.kk.weight": 1}},
+        "row kl: `method_options.kk` is no method's; did you mean `method_options.kl`?",
+    ),
     "an unknown reference": ({"reference": "stf"}, "`reference` is 'stf', which is no row; did you mean"),
     "a row called base": ({"methods__base": {"method": "sft"}}, "no row may be called 'base'"),
     "rows that differ in case": ({"methods__SFT": {"method": "sft"}}, "differ in case only"),

@@ -60,11 +60,17 @@ def test_the_choice_is_what_the_rule_says(trials, base):
     assert taken is not None
     mine = trials[taken]
     assert mine is not None
-    kept = [trial for trial in finished if safe(trial, base)]
+    most = max(low(trial.benefit) for trial in finished)
+    least = -math.inf if base.benefit is None else base.benefit + max(most - base.benefit, 0) / 10 - 1e-6
+
+    def learned_and_safe(trial):
+        return safe(trial, base) and low(trial.benefit) >= least
+
+    kept = [trial for trial in finished if learned_and_safe(trial)]
     if kept:
         assert mine in kept
         assert low(mine.benefit) == max(low(trial.benefit) for trial in kept)
-        equals = [trial is not None and safe(trial, base) and trial.benefit == mine.benefit for trial in trials]
+        equals = [trial is not None and learned_and_safe(trial) and trial.benefit == mine.benefit for trial in trials]
     else:
         floor = max(low(trial.benefit) for trial in finished) - 0.1 - 1e-6
         best = max((low(trial.refusal), low(trial.benefit)) for trial in finished if low(trial.benefit) >= floor)
@@ -95,3 +101,11 @@ def test_more_utility_does_not_buy_safety():
 def test_refusals_of_a_model_that_learned_nothing_are_not_taken():
     base = Measured(1.0, 0.0, 0.0)
     assert choose([Measured(0.5, 0.0, 0.95), Measured(0.9, 0.0, 0.0), Measured(0.6, 0.0, 0.9)], base, SECTION) == 2
+
+
+def test_a_safe_model_that_learned_nothing_is_not_taken():
+    base = Measured(0.99, 0.0, 0.0)
+    assert choose([Measured(0.93, 0.0, 1.0), Measured(0.96, 0.0, 0.0)], base, TuningSection()) == 0
+    # Safe and learned in part goes before unsafe and learned; where none learned, safe is safe.
+    assert choose([Measured(0.93, 0.0, 1.0), Measured(0.96, 0.0, 0.8)], base, TuningSection()) == 1
+    assert choose([Measured(0.93, 0.0, 0.0), Measured(0.96, 0.0, 0.0)], base, TuningSection()) == 1

@@ -89,8 +89,8 @@ class Plan:
     cost the hours before it.
 
     Raises:
-        RecipeError: a row's recipe is not valid, rows are not measured on the same things, or the development split is
-            the test split.
+        RecipeError: a row's recipe is not valid or lacks what its method needs, rows are not measured on the same things,
+            or the development split is the test split.
         DataError: a file does not exist.
     """
 
@@ -266,12 +266,10 @@ class Plan:
 
     def _check_row(self, data: str, row: str) -> None:
         section = self.matrix.methods[row]
-        if not any((self.matrix.out / "cells" / data / row).glob("seed-*/cell.json")):  # else a cell knew the word
-            from logitrail.methods import method  # it brings torch
-
-            method(section.method)
-        for setting in self.settings(row) if section.tune else [{}]:
-            job = self.cell(data, row, self.matrix.seeds[0], setting)
+        trials = self.trials(data, row) if section.tune else [None]
+        for trial in trials:
+            job = self.cell(data, row, self.matrix.seeds[0], {} if trial is None else trial.setting)
+            self._check_method(job, trial or job)
             mine, common = job.recipe, self._bases[data]
             same = {
                 "model": (mine.model, common.model),
@@ -287,8 +285,17 @@ class Plan:
                         f"{self._source}: row {row} changes `{name}`, and rows of one table must start from the same "
                         "policy and be measured on the same things; change it in the recipe or under `data`"
                     )
-        if section.tune:
-            self.trials(data, row)
+
+    def _check_method(self, job: Job, ends: Job) -> None:
+        if done(ends):  # with this very recipe
+            return
+        from logitrail.methods import method, require_known_options  # they bring torch
+
+        try:
+            require_known_options(job.recipe.method_options)
+            method(job.model).require(job.recipe)
+        except RecipeError as error:
+            raise RecipeError(f"{self._source}, row {job.row}: {error}") from None
 
     def _apart(self, data: str) -> None:
         """Refuse a development split that is the test split; prompts that stand in both are counted."""

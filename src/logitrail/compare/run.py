@@ -9,16 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from logitrail.artifacts import sha256_of_file, write_yaml
+from logitrail.artifacts import read_json, sha256_of_file, write_yaml
 from logitrail.compare.choice import cells_of, choice
 from logitrail.compare.engines import Engine, make_engine
 from logitrail.compare.plan import ORDER, RECIPE_HASH, RESULT, Job, Plan, done, result, unknown_rows
-from logitrail.errors import CompareError
+from logitrail.config.reading import read_yaml
+from logitrail.errors import CompareError, RecipeError
 from logitrail.seals import write_sealed
 from logitrail.stages.amounts import duration
 from logitrail.stages.folder import SUMMARY, only_writer, versions
 from logitrail.stages.progress import Meter, Progress, Silent
 from logitrail.types import SCHEMA_VERSION
+
+MATRIX = "matrix.yaml"
+"""The matrix as it was understood, in the comparison's folder."""
 
 
 def compare(
@@ -31,6 +35,7 @@ def compare(
         command: what the user called, for the summary.
 
     Raises:
+        RecipeError: another comparison lies in the folder.
         CompareError: cells failed; the others are done and in the result.
     """
     matrix = plan.matrix
@@ -38,16 +43,19 @@ def compare(
     rows = [row for row in matrix.methods if not only or row in only]
     tuned = [row for row in rows if row in plan.tuned_rows]
     with only_writer(matrix.out):
-        write_yaml(matrix.out / "matrix.yaml", matrix.model_dump(mode="json"))
+        left = any(entry["status"] != "done" for entry in planned(plan, only))
+        changed, perhaps = will_replace(plan, only)
+        write_yaml(matrix.out / MATRIX, matrix.model_dump(mode="json"))
         total = len(plan.data_sets) * (1 + bool(tuned) + len(rows) * len(matrix.seeds))
         total += sum(len(plan.settings(row)) for row in tuned) * len(plan.data_sets)
         show = progress or Silent()
-        left = any(entry["status"] != "done" for entry in planned(plan, only))
         shown = show if left else Silent()  # where nothing is left to run there is nothing to say
         with _Lazily(plan) as engine, shown.meter(f"cells of {matrix.name}", total) as meter:
             watch = _Watch(show, meter, total)
             for over in plan.overlap:
                 show.note(f"note: {over}")
+            if changed or perhaps:
+                show.note(_said(changed, perhaps))
             waves = (_starts(plan, tuned), _trials_and_cells(plan, rows, tuned), _tuned_cells(plan, tuned))
             for wave in waves:
                 _run(list(wave), engine, watch)
@@ -65,6 +73,71 @@ def compare(
             f"{matrix.out / 'table.md'}; the same command runs the failed ones again"
         )
     return summary
+
+
+def require_same(plan: Plan) -> None:
+    """Refuse a folder of another comparison: what has its cells' names there would be replaced.
+
+    It is the same one while it keeps its name, or its recipe and a row; everything else of it may be edited.
+
+    Raises:
+        RecipeError: another comparison lies there.
+    """
+    matrix, path = plan.matrix, plan.matrix.out / MATRIX
+    try:
+        theirs = read_yaml(path, "matrix", "")
+    except RecipeError:  # none, or nothing that says whose it is
+        return
+    if not isinstance(theirs, dict) or not isinstance(theirs.get("methods"), dict):
+        return
+    mine = matrix.model_dump(mode="json")
+    edited = theirs.get("recipe") == mine["recipe"] and theirs["methods"].keys() & mine["methods"].keys()
+    if theirs.get("name") != matrix.name and not edited:
+        rows = ", ".join(map(str, theirs["methods"]))
+        raise RecipeError(
+            f"{matrix.out} holds another comparison, {theirs.get('name')!r} (rows {rows}), and the matrix is "
+            f"{matrix.name!r} with another recipe or other rows; set `out` in the matrix to another folder, or keep the "
+            "`name` if it is the same comparison"
+        )
+
+
+def will_replace(plan: Plan, only: Sequence[str] = ()) -> tuple[int, int]:
+    """How many finished cells will be run anew, and how many more may be, should tuning choose another setting."""
+    rows = [row for row in plan.matrix.methods if not only or row in only]
+    tuned = [row for row in rows if row in plan.tuned_rows]
+    jobs = list(_starts(plan, tuned))
+    perhaps = 0
+    for data in plan.data_sets:
+        for row in tuned:
+            jobs += plan.trials(data, row)
+        for row in rows:
+            cells = cells_of(plan, data, row)
+            jobs += cells or []
+            if cells is None:
+                perhaps += sum(_finished(plan.cell_folder(data, row, seed)) for seed in plan.matrix.seeds)
+    return sum(_finished(job.folder) and not done(job) for job in jobs), perhaps
+
+
+def _finished(folder: Path) -> bool:
+    """Whether a cell has ended well there, whatever its key."""
+    if not (folder / RESULT).exists():
+        return False
+    found = read_json(folder / RESULT)
+    return isinstance(found, dict) and found.get("status") == "done"
+
+
+def _said(changed: int, perhaps: int) -> str:
+    said = []
+    if changed:
+        said.append(
+            f"{changed} finished {'cell is' if changed == 1 else 'cells are'} replaced: the recipe, the data or the "
+            "library versions changed since they ran"
+        )
+    if perhaps:
+        said.append(
+            f"{perhaps} finished cells of tuned rows are replaced if another setting is chosen or their recipe changed"
+        )
+    return f"note: {'; '.join(said)}"
 
 
 def _starts(plan: Plan, tuned: Sequence[str]) -> Iterator[Job]:
@@ -189,6 +262,7 @@ def _run(jobs: Sequence[Job], engine: _Lazily, watch: _Watch) -> None:
 def planned(plan: Plan, only: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Every cell, whether it is done, what it took or will take (the mean of those like it that are done, else None)."""
     unknown_rows(plan.matrix, only)
+    require_same(plan)
     rows = [row for row in plan.matrix.methods if not only or row in only]
     tuned = [row for row in rows if row in plan.tuned_rows]
     listed = [_listed(job) for job in _starts(plan, tuned)]

@@ -11,6 +11,7 @@ from typing import Any
 from logitrail.config.matrix import Overrides, TuningSection
 
 _ROUNDING = 1e-9
+_LEARNED = 0.1
 
 
 def settings(tune: Mapping[str, Sequence[Any]], *, trials: int, seed: int) -> list[Overrides]:
@@ -47,16 +48,17 @@ def rule(section: TuningSection) -> str:
         "on the development split: of the trials whose refusal is at most "
         f"{section.safety_margin:g} below the starting policy's and whose over-refusal is at most "
         f"{section.over_refusal_margin:g} above it, the one with the highest utility (where utility is not measured: the "
-        "lowest held-out loss); without such a trial, of those whose utility is at most "
-        f"{section.utility_margin:g} below the row's best trial's, the one with the highest refusal; of equals the first "
-        "tried"
+        "lowest held-out loss), if it gained at least a tenth of what the row's best trial gained on the starting policy; "
+        f"without such a trial, of those whose utility is at most {section.utility_margin:g} below the row's best trial's, "
+        "the one with the highest refusal; of equals the first tried"
     )
 
 
 def choose(trials: Sequence[Measured | None], base: Measured, section: TuningSection) -> int | None:
     """The place of the trial that `rule` takes; None for a trial that failed, and for a choice among none.
 
-    Without a safe trial the floor on utility keeps a row from a setting that refuses well because it learned nothing.
+    A model that learned nothing refuses well: so a safe trial has to have gained something on the starting policy, and
+    without a safe trial there is a floor on utility.
     What the starting policy was not measured on does not count against a trial; a trial without a refusal rate
     is never safe.
     """
@@ -73,10 +75,12 @@ def choose(trials: Sequence[Measured | None], base: Measured, section: TuningSec
             return True
         return trial.over_refusal <= base.over_refusal + section.over_refusal_margin + _ROUNDING
 
-    kept = [(place, trial) for place, trial in finished if safe(trial)]
+    best = max(_or_lowest(trial.benefit) for _, trial in finished)
+    gained = -math.inf if base.benefit is None else base.benefit + _LEARNED * max(best - base.benefit, 0.0) - _ROUNDING
+    kept = [(place, trial) for place, trial in finished if safe(trial) and _or_lowest(trial.benefit) >= gained]
     if kept:
         return max(kept, key=lambda one: (_or_lowest(one[1].benefit), -one[0]))[0]
-    floor = max(_or_lowest(trial.benefit) for _, trial in finished) - section.utility_margin - _ROUNDING
+    floor = best - section.utility_margin - _ROUNDING
     useful = [(place, trial) for place, trial in finished if _or_lowest(trial.benefit) >= floor]
     return max(useful, key=lambda one: (_or_lowest(one[1].refusal), _or_lowest(one[1].benefit), -one[0]))[0]
 

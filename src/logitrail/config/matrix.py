@@ -40,6 +40,16 @@ class RowSection(Section):
     overrides: Overrides = Field(default_factory=dict, description="Put over the recipe.")
     tune: dict[str, tuple[Any, ...]] = Field(default_factory=dict, description="Values to try, by the recipe's key.")
 
+    @field_validator("method")
+    @classmethod
+    def _not_trl_s(cls, value: str) -> str:
+        if "dpo" in value.split("+"):
+            raise ValueError(
+                f"got {value!r}; DPO is TRL's own trainer (DPOTrainer) and no method here: it stands only in the benchmark "
+                "of the step's cost; name a method of logitrail's, such as str"
+            )
+        return value
+
 
 class TuningSection(Section):
     """How the rows with `tune` get their settings: the same number of trials each, on a development split."""
@@ -72,10 +82,12 @@ class Matrix(Section):
     name: str = Field("compare", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Shown in the result.")
     out: Path = Field(Path("runs/compare"), description="Folder of everything that the comparison writes.")
     recipe: dict[str, Any] = Field(description="The common recipe: its file, or the recipe itself.")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="Each row is trained once with each.")
+    seeds: tuple[int, ...] = Field(
+        (0, 1, 2), json_schema_extra={"minItems": 1}, description="Each row is trained once with each."
+    )
     reference: str | None = Field(None, description="Differences are taken against this row too; default: the first.")
     data: dict[str, Overrides] = Field(default_factory=dict, description="What each data set puts over the recipe.")
-    methods: dict[str, RowSection] = Field(min_length=1, description="The rows.")
+    methods: dict[str, RowSection] = Field(json_schema_extra={"minProperties": 1}, description="The rows.")
     tuning: TuningSection | None = Field(None, description="Needed where a row has `tune`.")
     workers: int = Field(1, ge=1, description="Cells at a time on this machine (engine `local`).")
     engine: Literal["local", "ray"] = Field("local", description="Who runs the cells.")
@@ -84,7 +96,20 @@ class Matrix(Section):
     @field_validator("methods", mode="before")
     @classmethod
     def _rows(cls, value: Any) -> Any:
-        return {name: _row(str(name), row) for name, row in value.items()} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            raise ValueError(f"got {value!r}; give a mapping with a key for each row, such as {{sft: {{}}, str: {{}}}}")
+        if not value:
+            raise ValueError("no row is named, so nothing would be trained; give a mapping such as {sft: {}, str: {}}")
+        return {name: _row(str(name), row) for name, row in value.items()}
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _some_seeds(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"got {value!r}; give a list, such as [0, 1, 2]")
+        if not value:
+            raise ValueError("the list is empty, so nothing would be trained; name some, such as [0, 1, 2]")
+        return value
 
     @field_validator("data", mode="before")
     @classmethod

@@ -189,5 +189,6 @@ PART = Part(
     options=Options,
     needs=("safety_data",),
     rows=_arranged,
+    ordered=True,
     companion=lambda resources, options: Proximal(options),
 )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from logitrail.config.reading import first_problem
-from logitrail.config.recipe import Section
+from logitrail.config.recipe import Recipe, Section
 from logitrail.errors import RecipeError
 from logitrail.methods.seam import Arranged, Batches, Companion, Resources, Term
 
@@ -33,6 +33,7 @@ class Part:
         anchors: whether the recipe's options of Safety Token Regularization apply; without it they are off.
         training: the recipe's training options as this part wants them.
         rows: the rows to train on, of the task's.
+        ordered: whether those stand in the order of the steps, so that no part behind it may change them.
         term: its term of the loss.
         companion: what goes along with the steps.
         finish: changes the trained model before it is kept.
@@ -47,6 +48,7 @@ class Part:
     anchors: bool = False
     training: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     rows: Callable[[Any, Resources, Any, Batches], Arranged] | None = None
+    ordered: bool = False
     term: Callable[[Resources, Any], Term] | None = None
     companion: Callable[[Resources, Any], Companion] | None = None
     finish: Callable[[nn.Module, Resources, Any], None] | None = None
@@ -55,10 +57,24 @@ class Part:
 
 @dataclass(frozen=True)
 class Method:
-    """Parts, in the order in which the recipe joins them."""
+    """Parts, in the order in which the recipe joins them.
+
+    Raises:
+        RecipeError: a part changes the rows behind one that has fixed their order.
+    """
 
     name: str
     parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        for place, part in enumerate(self.parts):
+            behind = next((other for other in self.parts[place + 1 :] if other.rows is not None), None)
+            if part.ordered and behind is not None:
+                last = "+".join([*(other.name for other in self.parts if other is not part), part.name])
+                raise RecipeError(
+                    f"the part {part.name!r} of {self.name!r} fixes the order of the rows, which {behind.name!r} behind it "
+                    f"undoes; write {last!r}"
+                )
 
     @property
     def summary(self) -> str:
@@ -79,6 +95,24 @@ class Method:
     def needs(self) -> tuple[str, ...]:
         """What it takes beside the model and the task."""
         return tuple(sorted({need for part in self.parts for need in part.needs}))
+
+    def require(self, recipe: Recipe) -> None:
+        """Check what can be known before anything is loaded, so that it costs no training.
+
+        Raises:
+            RecipeError: the recipe names none of what the method needs, or gives it options that cannot work.
+        """
+        self.options(recipe.method_options)
+        if "safety_data" in self.needs and recipe.safety_data is None:
+            raise RecipeError(
+                f"the method {self.name} needs harmful prompts with safe answers, and the recipe names none; set "
+                "`safety_data` to a JSONL with the columns `prompt` and `response`"
+            )
+        if "base_model" in self.needs and recipe.model.base is None:
+            raise RecipeError(
+                f"the method {self.name} compares with the model before its alignment, and the recipe names none; set "
+                "`model.base` to the pretrained sibling"
+            )
 
     def system(self, given: Mapping[str, Any]) -> str | None:
         """Text before every prompt when the trained model is asked; `given` is a recipe's `method_options`."""

@@ -158,9 +158,14 @@ def method_config(
 
 
 def require_configs(context: Context) -> None:
-    """Make every method's configuration once, so that what is wrong with the last one does not cost the hours before it."""
+    """Make every method's configuration once, so that what is wrong with the last one does not cost the hours before it.
+
+    Raises:
+        RecipeError: as `method_config` and `Method.require`.
+    """
     for name in context.recipe.methods:
         method_config(context, name)
+        method(name).require(context.recipe)
 
 
 def _options(context: Context, name: str) -> dict[str, Any]:
