@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 
-from logitrail.errors import NumericalError, TokensError
+from logitrail.errors import DataError, NumericalError, TokensError
 from logitrail.models.chat import generation_ids
 from logitrail.models.generation import Answer, generate
 from logitrail.tokens import SafetyTokens, mining
@@ -143,12 +144,24 @@ def test_save_and_load(mined: SafetyTokens, tmp_path: Any, taught: Taught) -> No
     assert not any(prompt in (tmp_path / "t.json").read_text() for prompt in HARMFUL)
 
 
-@pytest.mark.parametrize(("prompts", "says"), [([], "empty"), ("How?", "one string")])
-def test_prompts_must_be_a_list(taught: Taught, prompts: Any, says: str) -> None:
-    with pytest.raises(TokensError, match=says):
+@pytest.mark.parametrize(
+    ("prompts", "error", "says"),
+    [
+        ([], TokensError, "is empty"),
+        ("How?", DataError, "prompts` is 'How"),
+        ([HARMFUL[0], 3], DataError, r"prompts\[1\]` is a int"),
+    ],
+)
+def test_prompts_must_be_a_list(taught: Taught, prompts: Any, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
         SafetyTokens.mine(taught.model, taught.tokenizer, prompts)
-    with pytest.raises(TokensError, match=says):
+    with pytest.raises(error, match=f"harmless_{says}" if error is DataError else says):
         SafetyTokens.mine(taught.model, taught.tokenizer, HARMFUL, harmless_prompts=prompts)
+
+
+def test_rows_are_asked_as_their_prompts_are() -> None:
+    rows = Dataset.from_list([{"prompt": text} for text in [*HARMFUL, HARMFUL[0]]])
+    assert mining.once_each(rows, "prompts") == mining.once_each(HARMFUL, "prompts")
 
 
 # Log-probabilities

@@ -11,7 +11,7 @@ from trl import SFTTrainer
 
 from logitrail import STRTrainer
 from logitrail.card import BEGIN, END
-from tests.train.setting import lora, str_trainer
+from tests.train.setting import HARMLESS, PROBES, lora, str_trainer
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,9 @@ def test_a_saved_adapter_says_how_it_was_held_and_that_nothing_was_measured(trai
     first = readme.read_text()
     assert first.count(BEGIN) == first.count(END) == 1
     assert f"hash `{tokens.hash}`" in first
+    assert "safety_tokens.json" not in first  # it is not in the folder
+    assert "`logitrail check THIS_FOLDER --harmful FILE`" in first
+    assert "logitrail run" not in first
     assert "lambda `0.3`, anchor `logit`" in first
     assert "Last logged, step 6: cross-entropy" in first
     assert "**Not measured.**" in first
@@ -67,6 +70,27 @@ def test_pushing_is_the_trainers_own(trained, monkeypatch):
     assert pushed["text"].count(BEGIN) == 1
     assert "This model is a fine-tuned version" in pushed["text"]
     assert "my rows" in pushed["text"]
+
+
+def test_before_the_first_step_the_card_says_what_is_held(tokenizer, tokens, tmp_path):
+    trainer = str_trainer(
+        tokenizer, tokens, tmp_path, probes=PROBES * 4, harmless=HARMLESS * 3, str_probe_tokens=1, str_drift_budget=0.7
+    )
+    trainer.save_model()
+    text = (tmp_path / "README.md").read_text()
+    assert "lambda chosen while training, for a drift of at most 0.7 on probe prompts" in text
+    assert "at 6 harmful and 6 harmless probe prompts without answers beside the task, with the same lambda" in text
+    assert "drift is watched on 2 harmful prompts" in text
+    assert "`auto`" not in text
+    assert "`lambda`" not in text
+    assert "`logitrail check THIS_FOLDER --reference MODEL_BEFORE --harmful FILE`" in text  # no adapter names its base
+
+
+def test_a_weight_that_nothing_chooses_is_named(tokenizer, tokens, tmp_path):
+    trainer = str_trainer(tokenizer, tokens, tmp_path, probes=())
+    trainer.save_model()
+    assert trainer.args.str_weight == "auto"
+    assert "lambda `0.1`" in (tmp_path / "README.md").read_text()
 
 
 def test_plain_fine_tuning_claims_nothing(tokenizer, tokens, tmp_path):

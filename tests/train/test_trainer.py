@@ -448,6 +448,29 @@ def test_tokens_of_another_tokenizer_are_refused(tokens, tmp_path):
         str_trainer(other, tokens, tmp_path)
 
 
+def test_rows_of_ids_alone_learn_every_token(tokenizer, tokens, tmp_path):
+    """Tokenised by somebody else, without labels: TRL learns them whole, and so is what is held."""
+    rows = [
+        {"input_ids": ids, **({"labels": ids} if labelled else {})}
+        for labelled in (False, True)
+        for ids in (tokenizer(f"turn the light on {number}")["input_ids"] for number in range(8))
+    ]
+    results = []
+    for place, half in (("ids", rows[:8]), ("labels", rows[8:])):
+        trainer = str_trainer(
+            tokenizer, tokens, tmp_path / place, rows=half, probes=(), str_weight=0.5, peft_config=lora(),
+            dataset_kwargs={"skip_prepare_dataset": True},
+        )  # fmt: skip
+        trainer.train()
+        assert trainer.state.log_history[-2]["str"] > 0
+        results.append(weights(trainer))
+    assert largest_difference(*results) == 0.0
+    with pytest.raises(DataError, match="no row"):  # a first token is predicted by nothing
+        str_trainer(
+            tokenizer, tokens, tmp_path, rows=[{"input_ids": [5]}], dataset_kwargs={"skip_prepare_dataset": True}
+        )
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_by_step(tokenizer, tokens, tmp_path):
     trainer = str_trainer(tokenizer, tokens, tmp_path, learning_rate=1e30, max_grad_norm=0.0, probes=(), max_steps=5)
     with pytest.raises(NumericalError, match="at step"):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from logitrail.errors import NumericalError, TokensError
-from logitrail.models.chat import as_messages, generation_ids
+from logitrail.models.chat import as_messages, as_prompts, generation_ids
 from logitrail.models.generation import Answer, evaluation_mode, generate
 
 if TYPE_CHECKING:
@@ -33,15 +33,14 @@ class Asked:
     answer: Answer
 
 
-def once_each(prompts: Sequence[Prompt], name: str) -> list[Prompt]:
+def once_each(prompts: Iterable[object], name: str) -> list[Prompt]:
     """The prompts without repetitions: asked twice, a question is still one question.
 
     Raises:
-        TokensError: a single string where a list of prompts is needed, or an empty list.
+        DataError: something that is no list of prompts (`as_prompts`).
+        TokensError: an empty list.
     """
-    if isinstance(prompts, str):
-        raise TokensError(f"`{name}` is one string, not a list of prompts; pass [{prompts[:40]!r}]")
-    unique = {repr(prompt): prompt for prompt in prompts}
+    unique = {repr(prompt): prompt for prompt in as_prompts(prompts, name)}
     if not unique:
         raise TokensError(
             f"`{name}` is empty; give at least one prompt (some fifty or more for numbers that mean something)"

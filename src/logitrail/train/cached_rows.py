@@ -90,7 +90,7 @@ def position_counts(dataset: Dataset, collate: Collator, positions: str) -> _Int
     free = is_padding_free(collate)
     lengths_of = _ragged(dataset, "seq_lengths") if free and "seq_lengths" in dataset.column_names else None
     counts: list[_Integers] = []
-    for labels, lengths in _ragged(dataset, "labels" if "labels" in dataset.column_names else "input_ids"):
+    for labels, lengths in _labels(dataset):
         labels = labels.copy()
         ends = np.cumsum(lengths)
         starts = ends - lengths
@@ -141,10 +141,15 @@ def rows_columns(
 def labelled_positions(dataset: Dataset) -> int:
     """How many labels the data set has past each row's first token; 0 means that there is nothing to learn."""
     total = 0
-    for labels, lengths in _ragged(dataset, "labels"):
+    for labels, lengths in _labels(dataset):
         firsts = (np.cumsum(lengths) - lengths)[lengths > 0]
         total += int((labels != IGNORED).sum() - (labels[firsts] != IGNORED).sum())
     return total
+
+
+def _labels(dataset: Dataset) -> Iterator[tuple[_Integers, _Integers]]:
+    """`_ragged` of what is learned: without labels the ids themselves, as TRL's collator has it."""
+    return _ragged(dataset, "labels" if "labels" in dataset.column_names else "input_ids")
 
 
 def _given(dataset: Dataset) -> Dataset:

@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from logitrail.train.config import STRConfig
-
-if TYPE_CHECKING:
-    from logitrail.tokens import SafetyTokens
+from typing import Any
 
 
 def training_section(
-    args: STRConfig, *, anchor: str, rows: str | None, probes: bool, tokens: SafetyTokens, logged: Mapping[str, Any]
+    held: Mapping[str, Any] | None, *, tokens_hash: str, adapter: bool, logged: Mapping[str, Any]
 ) -> str:
     """Markdown for `logitrail.card.put_section`.
 
     Args:
-        anchor: the one that was held, whether `args` names one or not.
-        rows: where on the task's rows it was held, and to what; None where it was not.
-        probes: whether it was held at probe prompts.
+        held: `STRTrainer.held`.
+        tokens_hash: of the safety tokens.
+        adapter: whether an adapter was trained, which names the model that it sits on.
         logged: the last entry of the trainer's log that has losses; empty before the first.
     """
     from logitrail import __version__
 
-    if rows is None and not probes:
-        held = "No safety token was held: this is fine-tuning without Safety Token Regularization."
-    else:
-        held = (
-            f"Trained with Safety Token Regularization: the logits of {len(tokens)} safety tokens "
-            f"(`safety_tokens.json`, hash `{tokens.hash}`) held near the reference's, lambda `{args.str_weight}`, anchor "
-            f"`{anchor}`, penalty `{args.str_penalty}`"
-        )
-        if rows is not None:
-            held += f", on the task's rows at {rows}"
-        if probes:
-            weight = "lambda" if args.str_probe_weight is None else f"{args.str_probe_weight:g}"
-            held += f", at probe prompts without answers beside the task with weight `{weight}`"
-            if args.str_probe_every > 1:
-                held += f" in one of {args.str_probe_every} steps"
-        held += "."
     facts = [
         f"{words} {logged[key]:.4g}"
         for key, words in (
@@ -51,12 +30,38 @@ def training_section(
         )
         if isinstance(logged.get(key), int | float)
     ]
+    reference = "" if adapter else "--reference MODEL_BEFORE "
     parts = [
         "## Safety evidence (logitrail)",
-        held,
+        "No safety token was held: this is fine-tuning without Safety Token Regularization."
+        if held is None
+        else _how(held, tokens_hash),
         f"Last logged, step {logged['step']}: {', '.join(facts)}." if facts and "step" in logged else "",
         "**Not measured.** This model's refusals were not compared with those of the model it came from, so nothing is "
-        "claimed about its safety. `logitrail run` measures and writes the result here.",
+        f"claimed about its safety. `logitrail check THIS_FOLDER {reference}--harmful FILE` compares them.",
         f"Written by logitrail {__version__}.",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _how(held: Mapping[str, Any], tokens_hash: str) -> str:
+    weight = f"lambda `{held['lambda']}`"
+    if held["lambda"] == "auto":
+        weight = f"lambda chosen while training, for a drift of at most {held['drift_budget']:g} on probe prompts"
+    text = (
+        f"Trained with Safety Token Regularization: the logits of {held['tokens']} safety tokens (hash `{tokens_hash}`) "
+        f"held near the reference's, {weight}, anchor `{held['anchor']}`, penalty `{held['penalty']}`"
+    )
+    if held["reference"] is not None:
+        text += f", on the task's rows at positions `{held['rows']}`, reference `{held['reference']}`"
+    probes = held["probes"]
+    if probes is None:
+        return f"{text}."
+    share = "the same lambda" if probes["weight"] == "lambda" else f"weight `{probes['weight']:g}`"
+    text += (
+        f", at {probes['harmful']} harmful and {probes['harmless']} harmless probe prompts without answers beside the "
+        f"task, with {share}"
+    )
+    if probes["every"] > 1:
+        text += f" in one of {probes['every']} steps"
+    return f"{text}; drift is watched on {probes['watched']} harmful prompts."

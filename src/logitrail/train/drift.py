@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import TrainerCallback
 
 from logitrail.errors import NumericalError, RecipeError
 from logitrail.losses import anchor_form
+from logitrail.models.chat import as_prompts
 from logitrail.models.head import SafetyHead
 from logitrail.train.probes import Probes
 
@@ -58,7 +59,7 @@ class DriftMonitor(TrainerCallback):
 
     def __init__(
         self,
-        prompts: Sequence[str],
+        prompts: Iterable[object],
         safety_tokens: SafetyTokens,
         *,
         budget: float | None = None,
@@ -70,7 +71,8 @@ class DriftMonitor(TrainerCallback):
             form = anchor_form(anchor)
         except ValueError as error:
             raise RecipeError(str(error)) from None
-        if not prompts:
+        asked = as_prompts(prompts, "prompts")
+        if not asked:
             raise RecipeError("DriftMonitor has no prompts to measure drift on; give a few dozen harmful ones")
         if budget is not None and not (math.isfinite(budget) and budget > 0):
             raise RecipeError(
@@ -87,7 +89,7 @@ class DriftMonitor(TrainerCallback):
         self.every = every
         self.history: list[Drift] = []
         self.exceeded: Drift | None = None
-        self._prompts = list(prompts)
+        self._prompts = asked
         self._tokens = safety_tokens
         self._anchor = anchor
         self._unit = form.unit

@@ -6,7 +6,7 @@ forward pass made: no second forward of the policy, no full logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +24,7 @@ from logitrail.card import put_section
 from logitrail.errors import AnchorReferenceError, DataError, ModelError, RecipeError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_mask, position_penalty
 from logitrail.methods import Companion, Term, Training
-from logitrail.models.chat import Message
+from logitrail.models.chat import as_prompts
 from logitrail.models.fingerprints import chat_template_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from logitrail.models.head import SafetyHead
 from logitrail.models.hidden import backbone, capture_hidden, causal_lm, joined_rows
@@ -127,6 +127,7 @@ class STRTrainer(SFTTrainer):
         safety_tokens: whose logits are anchored; they must belong to this model's tokenizer.
         probe_prompts: harmful prompts without answers. Drift is measured along the reference's own answers to the first 32
             or, where harmless ones stand beside them, to a quarter; the others are then anchored (`str_probe_weight`).
+            Texts or lists of messages, in any sequence; or rows with a column `prompt`, as `datasets` reads them.
         harmless_probe_prompts: harmless look-alikes, anchored beside them so that the model does not turn prudish.
         terms: what else is added to the loss, or stands in the cross-entropy's place; see `logitrail.methods`.
         companions: what goes along with the steps, such as an average of the weights.
@@ -139,7 +140,7 @@ class STRTrainer(SFTTrainer):
         TokensError: the tokens were made with another tokenizer.
         ModelError: the head cannot be served.
         AnchorReferenceError: the reference asked for cannot be had.
-        DataError: no row has a label.
+        DataError: no row has a label, or what is given as probe prompts is none.
         NumericalError: (in training) a loss is NaN or infinite; step and row are named.
     """
 
@@ -156,8 +157,8 @@ class STRTrainer(SFTTrainer):
         train_dataset: Any = None,
         *,
         safety_tokens: SafetyTokens,
-        probe_prompts: Sequence[str | list[Message]] = (),
-        harmless_probe_prompts: Sequence[str | list[Message]] = (),
+        probe_prompts: Iterable[object] | None = (),
+        harmless_probe_prompts: Iterable[object] | None = (),
         references: Sequence[nn.Module | None] = (None,),
         terms: Sequence[Term] = (),
         companions: Sequence[Companion] = (),
@@ -173,16 +174,20 @@ class STRTrainer(SFTTrainer):
                 "compute_loss_func makes TRL run a second forward pass with full logits, which the safety-token loss is "
                 "there to avoid; leave it out"
             )
+        harmful = as_prompts(() if probe_prompts is None else probe_prompts, "probe_prompts")
+        harmless = as_prompts(
+            () if harmless_probe_prompts is None else harmless_probe_prompts, "harmless_probe_prompts"
+        )
         super().__init__(model=model, args=args, train_dataset=train_dataset, **sft)
         self.run_key: str | None = None  # kept in checkpoints, so that one of another training is not gone on from
-        early = "probe_prompts" if probe_prompts else None
+        early = "probe_prompts" if harmful else None
         why_not = why_not_in_parallel(
             self.accelerator, before_training="str_reference='frozen'" if args.str_reference == "frozen" else early
         )
         if why_not is not None:
             raise RecipeError(why_not)
         safety_tokens.check(self._tokenizer)
-        both = bool(probe_prompts and harmless_probe_prompts)
+        both = bool(harmful and harmless)
         anchored = both if args.str_probe_weight is None else args.str_probe_weight > 0
         self.anchor = args.str_anchor or (ANCHOR_WITH_PROBES if anchored else ANCHOR_ALONE)
         self.positions = args.str_positions or (POSITIONS_WITH_PROBES if anchored else POSITIONS_ALONE)
@@ -223,7 +228,7 @@ class STRTrainer(SFTTrainer):
                 "not empty and that max_length leaves room for them"
             )
         self._fixed_weight = START if args.str_weight == "auto" else float(args.str_weight)
-        if args.str_weight == "auto" and args.str_drift_budget is not None and not probe_prompts:
+        if args.str_weight == "auto" and args.str_drift_budget is not None and not harmful:
             raise RecipeError(
                 "str_drift_budget allows a drift on probe prompts, and none were given; pass probe_prompts, or leave the "
                 "budget out"
@@ -243,22 +248,22 @@ class STRTrainer(SFTTrainer):
         if anchored and not both:
             raise RecipeError(
                 "str_probe_weight anchors harmful and harmless probe prompts in equal share, and "
-                f"{'the harmless ones' if probe_prompts else 'the harmful ones'} are missing; anchoring one kind alone "
+                f"{'the harmless ones' if harmful else 'the harmful ones'} are missing; anchoring one kind alone "
                 "makes the model prudish or lax"
             )
         self._probes: Probes | None = None
-        if probe_prompts:
+        if harmful:
             with self.accelerator.autocast():
                 self._probes = Probes(
-                    probe_prompts,
-                    harmless_probe_prompts if anchored else (),
+                    harmful,
+                    harmless if anchored else (),
                     self._tokenizer,
                     [(model, head) for model, head in self._references],
                     self._head,
                     anchor=self.anchor,
                     compliance=self._compliance,
                     seed=args.seed,
-                    watched=watched(len(probe_prompts), anchored=anchored),
+                    watched=watched(len(harmful), anchored=anchored),
                     tokens=args.str_probe_tokens,
                 )
         self._anchors_probes = anchored
@@ -702,11 +707,9 @@ class STRTrainer(SFTTrainer):
             return
         logged: dict[str, Any] = next((entry for entry in reversed(self.state.log_history) if "ce" in entry), {})
         section = training_section(
-            self.args,
-            anchor=self.anchor,
-            rows=None if self._provider is None else f"positions `{self.positions}`, reference `{self._provider.name}`",
-            probes=self._anchors_probes,
-            tokens=self.safety_tokens,
+            self.held,
+            tokens_hash=self.safety_tokens.hash,
+            adapter=bool(getattr(self.model, "peft_config", None)),
             logged=logged,
         )
         put_section(folder, section)
