@@ -489,6 +489,9 @@ CASES: dict[str, Case] = {
         safety_data="safe.jsonl",
         method_options={"mix": {"share": 0.9}},
     ),
+    "rows changed behind their order": recipe_case(
+        ("write 'mix+lisa'",), command="train", methods=["lisa+mix"], safety_data="safe.jsonl"
+    ),
     "no safety data": recipe_case(("needs harmful prompts with safe answers",), command="train", methods=["mix"]),
     "no model before its alignment": recipe_case(
         ("set `model.base`",), command="train", methods=["pact"], safety_data="safe.jsonl"
@@ -765,6 +768,13 @@ CASES: dict[str, Case] = {
     "check: unknown scoring": Case(lambda w: _check(w, "--scoring", "f1"), ("--scoring", "exact, numeric")),
     "check: a margin of three": Case(lambda w: _check(w, "--refusal-margin", "3"), ("refusal is 3", "such as 0.03")),
     "check: a judge twice": Case(lambda w: _check(w, "--judge", "keyword", "--judge", "keyword"), ("stands twice",)),
+    "check: a candidate that is none": Case(
+        lambda w: ("check", w.file("none/notes.txt", "no model").parent, *_check(w)[2:]), ("has no config.json",)
+    ),
+    "recipe: a model that only the shell sees": Case(
+        lambda w: ("doctor", w.recipe(model__path=sorted(path.name for path in Path.cwd().iterdir())[0])),
+        ("where the command is given", "write "),
+    ),
     "check: the very reference": Case(lambda w: _check(w), ("very weights of its reference", "--reference")),
     "drift: unknown dtype": Case(lambda w: _drift(w, "--dtype", "int4"), ("--dtype", "float32")),
     "drift: a template without a system message": Case(
@@ -849,6 +859,17 @@ CASES: dict[str, Case] = {
         ("test split",),
     ),
     "no such row": Case(lambda w: ("compare", w.matrix(), "--only", "ppo", "--plan"), ("no row 'ppo'",)),
+    "matrix without its method's data": Case(
+        lambda w: ("compare", w.matrix(methods__mix={}), "--plan"),
+        ("row mix", "needs harmful prompts with safe answers"),
+    ),
+    "matrix into another comparison's folder": Case(
+        lambda w: (
+            w.file("cmp/matrix.yaml", "name: theirs\nrecipe: {}\nmethods: {kl: {}}\n"),
+            ("compare", w.matrix(), "--plan"),
+        )[1],
+        ("holds another comparison, 'theirs' (rows kl)", "set `out`"),
+    ),
     # chain
     "no chain": Case(lambda w: ("chain", w.folder / "none.yaml"), ("does not exist", "docs/chain.md")),
     "chain with an unknown key": Case(lambda w: ("chain", w.chain(methods=["str"])), ("did you mean `method`",)),
@@ -858,6 +879,16 @@ CASES: dict[str, Case] = {
             w.chain(tasks=[{"name": name, "train": "none.jsonl", "test": "test.jsonl"} for name in ("a", "b")]),
         ),
         ("none.jsonl",),
+    ),
+    "chain whose method cannot hold the original": Case(
+        lambda w: ("chain", w.chain(method="safegrad", safety_data="safe.jsonl")), ("set `anchor_to: previous`",)
+    ),
+    "chain with a base of another architecture": Case(
+        lambda w: (
+            "chain",
+            w.chain(method="sft+project", model__base=str(w.model("deep", num_hidden_layers=1))),
+        ),
+        ("`model.base` has no weight", "same architecture"),
     ),
     # a file of another kind
     "chain of a recipe": Case(lambda w: ("chain", w.recipe()), ("is a recipe, not a chain", "logitrail run")),

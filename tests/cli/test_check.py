@@ -85,3 +85,34 @@ def test_only_what_was_asked_is_claimed(project, logitrail, files, model_folder)
         wrong = logitrail("check", whole, *options(project, alone, **{"--reference": model_folder, name: value}))
         assert wrong.code == 2
         assert words in wrong.error_lines[0]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "words"),
+    [
+        ("everything", "has no config.json"),
+        ("config.json", "has no config.json"),
+        ("adapter_model.safetensors", "has no"),
+    ],
+)
+def test_a_candidate_that_is_none_is_seen_before_the_reference_is_asked(
+    project, logitrail, files, model_folder, lacking, words
+):
+    candidate = project.folder / "candidate"
+    if lacking == "config.json":
+        shutil.copytree(model_folder, candidate)
+        (candidate / lacking).unlink()
+    else:
+        candidate.mkdir()
+        (candidate / "notes.txt").write_text("no model", encoding="utf-8")
+    if lacking == "adapter_model.safetensors":
+        config = {"base_model_name_or_path": str(model_folder), "peft_type": "LORA"}
+        (candidate / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    given = options(project, {"--harmful": files["--harmful"]}, **{"--out": "check", "--reference": model_folder})
+    found = logitrail("check", candidate, *given)
+    assert found.code == 2
+    assert len(found.error_lines) == 1
+    assert str(candidate) in found.error_lines[0]
+    assert words in found.error_lines[0]
+    assert "evaluating" not in found.err
+    assert not (project.folder / "check").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -290,3 +291,38 @@ def test_files_that_overlap_and_margins_without_prompts(project, logitrail):
     decided = project.write(eval__harmless=None, eval__task_metric="none", gate={"over_refusal": None, "utility": None})
     text = findings(json.loads(logitrail("doctor", decided, "--quick", "--json").out))["evaluation prompts"]["text"]
     assert "margin" not in text.split("; with ")[0]
+
+
+@pytest.mark.parametrize(
+    ("out", "words"), [("file", "a file of that name stands"), ("file/below/it", "a part of the path is a file")]
+)
+def test_an_out_that_no_run_could_write_is_no_good_disk(project, logitrail, out, words):
+    (project.folder / "file").write_text("mine", encoding="utf-8")
+    recipe = project.write(out=out)
+    result = logitrail("doctor", recipe, "--quick", "--json")
+    assert result.code == 2
+    found = findings(json.loads(result.out))["disk"]
+    assert found["level"] == "error"
+    assert words in found["text"]
+    run = logitrail("run", recipe)
+    assert words in run.error_lines[0]  # what a run says, and when it is late
+
+
+@pytest.mark.parametrize("inside", ["", "runs/a"])
+def test_an_out_in_the_models_own_folder_is_warned_of(project, logitrail, model_folder, inside):
+    mine = shutil.copytree(model_folder, project.folder / "mine")
+    recipe = project.write(model__path=str(mine), out=str(mine / inside))
+    found = findings(json.loads(logitrail("doctor", recipe, "--quick", "--json").out))["disk"]
+    assert found["level"] == "warning"
+    assert f"the model's own folder {mine}" in found["text"]
+    assert not list(mine.rglob("runs"))
+
+
+def test_a_model_without_a_chat_template_is_told_what_a_folder_needs(project, logitrail, model_folder):
+    mine = shutil.copytree(model_folder, project.folder / "mine")
+    (mine / "chat_template.jinja").unlink()
+    recipe = project.write(model__path=str(mine))
+    found = findings(json.loads(logitrail("doctor", recipe, "--quick", "--json").out))["model"]
+    assert "put a chat_template.jinja into its folder" in found["text"]
+    shutil.copy(model_folder / "chat_template.jinja", mine)
+    assert findings(json.loads(logitrail("doctor", recipe, "--quick", "--json").out))["model"]["level"] == "ok"

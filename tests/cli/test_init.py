@@ -172,3 +172,41 @@ def test_it_says_that_it_wrote_the_schema(logitrail, tmp_path):
     assert f"wrote {tmp_path / 'recipe.schema.json'}" in logitrail("init", "--out", out, "--schema").out
     again = logitrail("init", "--out", tmp_path / "other.yaml")
     assert "recipe.schema.json" not in again.out  # it was there before
+
+
+def test_paths_typed_at_the_shell_lead_to_the_same_places_from_another_folder(logitrail, tmp_path, monkeypatch):
+    shell = tmp_path / "shell"
+    names = ["train.jsonl", "test.jsonl", "bad.jsonl", "good.jsonl", "dev_bad.jsonl", "dev_good.jsonl"]
+    (shell / "models/mine").mkdir(parents=True)
+    for name in names:
+        (shell / name).write_text("{}\n", encoding="utf-8")
+    (tmp_path / "real").mkdir()
+    (shell / "elsewhere").symlink_to(tmp_path / "real/deep")  # `..` of the link is not the shell's folder
+    (tmp_path / "real/deep").mkdir()
+    (tmp_path / "real/deep/train.jsonl").write_text(
+        "{}\n", encoding="utf-8"
+    )  # beside the recipe, where it is looked for
+    monkeypatch.chdir(shell)
+    given = zip(
+        ("--train", "--test", "--harmful", "--harmless", "--mine-harmful", "--mine-harmless"), names, strict=True
+    )
+    result = logitrail(
+        "init", "--out", "elsewhere/r.yaml", "--model", "models/mine", *(part for pair in given for part in pair)
+    )
+    assert (result.code, result.err) == (0, "")
+    assert "path: ../../shell/models/mine " in (shell / "elsewhere/r.yaml").read_text(encoding="utf-8")
+    recipe = load_recipe(shell / "elsewhere/r.yaml")
+    mine = recipe.tokens.mine
+    assert mine is not None
+    assert recipe.model.path == str(shell / "models/mine")
+    assert recipe.data.train == tmp_path / "real/deep/train.jsonl"
+    found = [recipe.data.test, recipe.eval.harmful, recipe.eval.harmless, mine.harmful, mine.harmless]
+    assert found == [shell / name for name in names[1:]]
+
+    # A name of the Hub, an absolute path and what is nowhere stay as they were typed.
+    hub = ("--model", "someone/chat", "--train", shell / "train.jsonl", "--harmful", "gone.jsonl")
+    assert logitrail("init", "--out", "elsewhere/hub.yaml", *hub).code == 0
+    text = (shell / "elsewhere/hub.yaml").read_text(encoding="utf-8")
+    assert "path: someone/chat " in text
+    assert f"train: {shell / 'train.jsonl'} " in text
+    assert "harmful: gone.jsonl " in text

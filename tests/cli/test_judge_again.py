@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -98,3 +99,21 @@ def test_a_stop_while_another_judge_is_at_work(project, logitrail, generated, mo
     assert logitrail("eval", recipe, "--model", "str").code == 0
     assert (generated, responses(project, "str")) == ([], before)
     assert not list((project.folder / "out/eval").glob("*.earlier.jsonl"))
+
+
+def test_models_that_are_not_trained_are_missed_before_any_is_asked(project, logitrail, generated):
+    recipe = project.write(methods=["sft", "str"], eval__limit=2)
+    assert logitrail("train", recipe, "--method", "sft").code == 0
+    generated.clear()
+    found = logitrail("eval", recipe)
+    assert found.code == 2
+    folder = project.folder / "out/train/str/model"
+    assert found.error_lines == [f"error: {folder} does not exist; run the train stage first"]
+    assert generated == []
+    assert logitrail("eval", recipe, "--model", "base").code == 0
+
+    # What is measured already needs no model, unless it is judged anew.
+    assert logitrail("eval", recipe, "--model", "sft").code == 0
+    shutil.rmtree(project.folder / "out/train/sft/model")
+    assert logitrail("eval", recipe, "--model", "sft").code == 0
+    assert "does not exist" in logitrail("eval", recipe, "--model", "sft", "--judge-again").error_lines[0]

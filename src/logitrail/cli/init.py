@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from logitrail.artifacts import is_there
 from logitrail.cli.options import Json
 
 
@@ -56,6 +58,9 @@ def init(
         raise RecipeError(
             "--mine-harmless alone holds nothing: give --mine-harmful too, harmful prompts other than those to test on"
         )
+    model, train, test, harmful, harmless, mine_harmful, mine_harmless = (
+        _from_recipe(path, out.parent) for path in (model, train, test, harmful, harmless, mine_harmful, mine_harmless)
+    )
     beside = out.parent / SCHEMA_FILE
     if schema:
         from logitrail.stages.schema import write_schema
@@ -92,6 +97,14 @@ def init(
         if schema:
             say(f"wrote {beside}, which the recipe's first line names to editors")
         say(f"wrote {out}; next: edit it, then `logitrail doctor {out}` and `logitrail run {out}`")
+
+
+def _from_recipe(path: str | None, folder: Path) -> str | None:
+    """A path as it was typed, or as the recipe sees it where it leads somewhere from the shell's folder only."""
+    if not path or is_there(folder / path) or not is_there(Path(path)):
+        return path
+    # Resolved, since `..` behind a symbolic link leads elsewhere; what the path itself names may be a link and stay one.
+    return os.path.relpath(Path(path).parent.resolve() / Path(path).name, folder.resolve())
 
 
 def _asked(given: str | None, question: str, default: str) -> str:

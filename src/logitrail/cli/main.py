@@ -268,12 +268,13 @@ def evaluate(
     """Measure refusals, over-refusals and the task for the starting model and each trained one."""
     context = _context(recipe)
     from logitrail.cli.show import as_json, evaluation_table, measures_table
-    from logitrail.stages.evaluate import BASE, model_names
+    from logitrail.stages.evaluate import BASE, model_names, require_trained
     from logitrail.stages.folder import only_writer
     from logitrail.stages.probabilities import evaluation_and_probabilities
 
     names = model_names(context.recipe) if model is None else _methods(context, model, also=[BASE])
     with only_writer(context.out):
+        require_trained(context, names, judge_again=judge_again)
         summaries = {name: evaluation_and_probabilities(context, name, judge_again=judge_again) for name in names}
     if json:
         as_json(summaries)

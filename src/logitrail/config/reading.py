@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import types
 import typing
 from pathlib import Path
@@ -158,7 +159,12 @@ def parse_recipe(content: Any, *, folder: Path, source: str = "the recipe") -> R
 
 
 def with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A recipe's content, or a part of one, with its paths and the models that are folders made absolute in place."""
+    """A recipe's content, or a part of one, with its paths and the models that are folders made absolute in place.
+
+    Raises:
+        RecipeError: a model is no folder seen from `folder` but one seen from where the command is given, which the loader
+            would take: which model is trained would depend on the shell.
+    """
     for keys in _PATHS:
         section: Any = content
         for key in keys[:-1]:
@@ -170,8 +176,17 @@ def with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]
         model: Any = content.get(name)
         for key in ("path", "adapter", "base") if isinstance(model, dict) else ():
             value = model.get(key)
-            if isinstance(value, str) and is_there(folder / value):
+            if not isinstance(value, str):
+                continue
+            if is_there(folder / value):
                 model[key] = str((folder / value).resolve())
+            elif is_there(Path(value)):
+                there = os.path.relpath(Path(value).resolve(), folder.resolve())
+                raise RecipeError(
+                    f"`{name}.{key}`: there is no {value} in {folder.resolve()}, where this file's relative paths start, "
+                    f"but one in {Path.cwd()}, where the command is given; write {there} for that one, and for the Hub's "
+                    "model of that name give the command in another folder"
+                )
     return content
 
 
@@ -233,6 +248,8 @@ def first_problem(error: ValidationError, model: type[BaseModel], *, within: tup
     """
     # An unknown key is often the reason why a known one is missing.
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    # `lora` is a section or false: what is wrong in the section is not wrong a second time for not being false.
+    problems = [of for of in problems if of["loc"][-1:] != ("literal[False]",)] or problems
     problem = problems[0]
     location = [part for part in problem["loc"] if part not in ("LoraSection", "literal[False]")]
     where = ".".join(str(part) for part in (*within, *location))

@@ -40,12 +40,16 @@ def _advice(path: str, error: Exception) -> str:
         if Path(path).is_file():
             return f"{path} is a file; name the folder that holds it, and a GGUF file with `gguf_file`"
         if not (Path(path) / "config.json").exists():
-            return f"the folder {path} has no config.json; name a folder that `save_pretrained` wrote"
+            return _without_config(path)
         return f"the model in {path} cannot be loaded: {_first_line(error)}; check that its files are whole"
     return (
         f"{path} is neither a folder on this machine nor a model that could be had from the Hub "
         f"({_first_line(error)}); check the path, or log in and check the network"
     )
+
+
+def _without_config(path: str) -> str:
+    return f"the folder {path} has no config.json; name a folder that `save_pretrained` wrote"
 
 
 def _first_line(error: Exception) -> str:
@@ -203,6 +207,23 @@ def load_weights(
         )
     except Exception as error:  # as above
         raise ModelError(_advice(path, error)) from error
+
+
+def require_model(
+    path: str, *, adapter: str | None = None, revision: str | None = None, trust_remote_code: bool = False
+) -> None:
+    """Look for what `load_model` needs without reading weights, before hours go into another model.
+
+    Raises:
+        ModelError: in the words of `load_model`.
+    """
+    folder = Path(path)
+    _require_no_pickle(folder)
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise ModelError(_without_config(path))
+    load_tokenizer(path, revision=revision, trust_remote_code=trust_remote_code)
+    if adapter is not None:
+        _require_adapter_without_pickle(adapter, None)
 
 
 def load_model(

@@ -123,6 +123,7 @@ def check(
     suites = questions.rows()
     for name in questions.judges:
         judge(name)
+    loader.require(second)  # its turn comes when the reference has answered everything
     with only_writer(out):
         with storage_errors(out):
             (out / SUMMARY).unlink(missing_ok=True)  # a decision does not stand beside other answers than its own

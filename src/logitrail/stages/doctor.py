@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from logitrail.artifacts import require_inside, storage_errors
 from logitrail.errors import LogitrailError, RecipeError
 from logitrail.evals import judge
 from logitrail.evals.judges import judge_all
@@ -379,9 +382,46 @@ def _disk(context: Context, loaded: LoadedModel) -> str | Finding:
 
 
 def _enough_disk(context: Context, need: float, text: str) -> str | Finding:
-    place = context.out
-    while not place.exists():
-        place = place.parent
+    place = _writable(context.out)
     have = shutil.disk_usage(place).free
     text = f"{text}, {size(have)} free in {place}"
-    return Finding("disk", "error", f"{text}: free some space or choose another `out`") if need > have else text
+    if need > have:
+        return Finding("disk", "error", f"{text}: free some space or choose another `out`")
+    model = _model_around(context)
+    if model is not None:
+        return Finding(
+            "disk",
+            "warning",
+            f"{text}; `out` lies in the model's own folder {model}: each file that a run writes there makes it another "
+            "model, for which nothing is done yet; choose another `out`",
+        )
+    return text
+
+
+def _writable(out: Path) -> Path:
+    """The folder in which writing to `out` would begin.
+
+    Raises:
+        StorageError: a file stands there or above it, a link leads elsewhere, or nothing may be written; a run would say
+            the same.
+    """
+    place = out
+    while not (place.exists() or place.is_symlink()):
+        place = place.parent
+    with storage_errors(out):
+        if not place.is_dir():
+            number = errno.EEXIST if place == out else errno.ENOTDIR
+            raise OSError(number, os.strerror(number))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    if place == out:
+        require_inside(out)
+    return place
+
+
+def _model_around(context: Context) -> Path | None:
+    """The folder of one of the recipe's models in which `out` lies."""
+    sections = [section for section in (context.recipe.model, context.recipe.reference) if section is not None]
+    names = [name for section in sections for name in (section.path, section.adapter, section.base) if name is not None]
+    folders = [Path(name).resolve() for name in names if Path(name).is_dir()]
+    return next((folder for folder in folders if context.out.resolve().is_relative_to(folder)), None)

@@ -95,9 +95,7 @@ def load_named(context: Context, name: str) -> LoadedModel:
     """The starting policy, or the model that a method's training published."""
     if name == BASE:
         return context.load_start()
-    folder = context.out / "train" / name / "model"
-    if not folder.exists():
-        raise ArtifactError(f"{folder} does not exist; run the train stage first")
+    folder = _trained(context, name)
     stage = folder.parent
     require_files(
         stage,
@@ -111,6 +109,27 @@ def load_named(context: Context, name: str) -> LoadedModel:
             ModelSection(path=str(folder), dtype=model.dtype, trust_remote_code=model.trust_remote_code)
         )
     return context.load_section(model.model_copy(update={"adapter": str(folder)}))
+
+
+def _trained(context: Context, name: str) -> Path:
+    folder = context.out / "train" / name / "model"
+    if not folder.exists():
+        raise ArtifactError(f"{folder} does not exist; run the train stage first")
+    return folder
+
+
+def require_trained(context: Context, names: Sequence[str], *, judge_again: bool = False) -> None:
+    """Look for the models that are still to be measured, before hours go into the first of them.
+
+    Raises:
+        ArtifactError: one of them is not trained yet.
+    """
+    for name in names:
+        measured_already = (
+            not judge_again and finished(context.out / "eval" / name, eval_key(context, name)) is not None
+        )
+        if name != BASE and not measured_already:
+            _trained(context, name)
 
 
 def system_of(context: Context, name: str) -> str | None:

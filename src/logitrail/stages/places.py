@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from logitrail.errors import ModelError, RecipeError
 from logitrail.hub import commit_of, is_commit, on_hub
-from logitrail.models.loading import LoadedModel, load_model, load_tokenizer
+from logitrail.models.loading import LoadedModel, load_model, load_tokenizer, require_model
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,19 @@ class Loader:
         """The base model's."""
         return load_tokenizer(
             place.base, revision=self._revisions[place.base], trust_remote_code=self._trusts(place.base)
+        )
+
+    def require(self, place: Place) -> None:
+        """Look for what `model` needs without reading weights.
+
+        Raises:
+            ModelError: in the words of `model`.
+        """
+        require_model(
+            place.base,
+            adapter=place.adapter,
+            revision=self._revisions[place.base],
+            trust_remote_code=self._trusts(place.base),
         )
 
     def model(self, place: Place, *, dtype: str) -> LoadedModel:
