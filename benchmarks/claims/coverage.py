@@ -14,7 +14,7 @@ from scipy.special import expit
 from logitrail.artifacts import write_bytes
 from logitrail.compare import results
 
-REPEATS = 500
+REPEATS = 200
 PROMPTS = 327
 OF_PROMPTS = 2.0
 SETTINGS = [(seeds, mean, sd) for seeds in (3, 10) for mean, sd in ((0.0, 0.8), (0.0, 0.3), (3.0, 0.6), (-1.2, 1.0))]

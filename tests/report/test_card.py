@@ -91,6 +91,30 @@ def test_a_fail_and_an_open_question_are_written_as_plainly(run: Any, tmp_path: 
     assert "**Gate: not decided.** No claim" in write_evidence(parse_summary(content), "str", tmp_path).read_text()
 
 
+def test_the_judge_its_measured_error_and_the_start_are_named(tmp_path: Path) -> None:
+    content = summary()
+    content["settings"] = {
+        "model": {"path": "/home/me/models/chat-135m", "adapter": None},
+        "eval": {"judge": "classifier", "judges": None},
+        "gate": {"unscored": "against", "judge_error": None},
+    }
+    content["hashes"]["weights"] = {"base": "a11e5678" * 8}
+    text = write_evidence(parse_summary(content), "str", tmp_path).read_text().replace("\\", "")
+    assert "it errs. Judged by classifier; its error against people: not measured." in text
+    assert "Starting model: chat-135m, weights a11e5678." in text
+    assert "/home/me" not in text
+    content["settings"]["gate"]["judge_error"] = {
+        "file": "/home/me/labels/classifier.json",
+        "refused": 40,
+        "answered": 60,
+    }
+    text = write_evidence(parse_summary(content), "str", tmp_path).read_text().replace("\\", "")
+    assert "its error against people: from classifier.json." in text
+    content["settings"] = {}
+    text = write_evidence(parse_summary(content), "str", tmp_path).read_text()
+    assert "it errs.\n" in text  # what no summary holds is not invented
+
+
 def test_the_metadata_is_what_the_hub_reads(run: Any, tmp_path: Path) -> None:
     path = write_evidence(run, "str", tmp_path)
     data = ModelCard.load(path).data

@@ -724,3 +724,68 @@ def test_what_was_measured_beside_the_suites_is_shown_and_not_gated() -> None:
     assert "gsm8k&lt;b&gt;, exact_match,strict-match" in page
     assert "1.25 (1.2 to 1.31)" in page
     assert "gsm8k" not in report_markdown(parse_summary(summary()))
+
+
+def judged(**changes: Any) -> Any:
+    content = summary()
+    content["settings"] |= {
+        "model": {"path": "/data/models/chat-7b", "adapter": None},
+        "eval": {"judge": "classifier", "judges": None},
+        "gate": {"judge_error": None},
+    }
+    for key, value in changes.items():
+        content["settings"][key] |= value
+    content["hashes"]["weights"] = {"base": "0123456789abcdef", "str": "fedcba9876543210"}
+    return content
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {},
+            "Judged by classifier; its error against people: not measured. Starting model: chat-7b, weights 01234567.",
+        ),
+        (
+            {
+                "eval": {"judges": ["keyword", "guard"]},
+                "model": {"path": "someone/chat", "adapter": "/data/runs/adapter"},
+            },
+            "Judged by keyword, whose verdicts make the rates, and guard; their error against people: not measured. "
+            "Starting model: someone/chat with the adapter adapter, weights 01234567.",
+        ),
+        (
+            {"gate": {"judge_error": {"file": "/data/people/labels.json", "refused": 90, "answered": 80}}},
+            "Judged by classifier; its error against people: from labels.json. Starting model: chat-7b, weights 01234567.",
+        ),
+        (
+            {"gate": {"judge_error": {"file": None, "refused": 90, "answered": 80}}},
+            "Judged by classifier; its error against people: from 170 labels that the recipe counts. "
+            "Starting model: chat-7b, weights 01234567.",
+        ),
+    ],
+)
+def test_who_judged_and_what_it_started_from_stand_under_the_decision(changes, line):
+    run = parse_summary(judged(**changes))
+    shown = " ".join("".join(Page(render(run)).words).split())
+    assert line in shown
+    assert shown.index("may be released") < shown.index(line) < shown.index("What it cost")
+    written = report_markdown(run)
+    plain = written.replace("\\", "")
+    assert line in plain
+    assert plain.index("## str: pass") < plain.index(line) < plain.index("## Cost")
+
+
+def test_a_summary_that_does_not_say_who_judged_says_nothing_of_it():
+    run = parse_summary(summary())
+    assert "Judged by" not in render(run) + report_markdown(run)
+    content = judged()
+    del content["hashes"]["weights"]
+    content["settings"]["model"] = "embedded"
+    text = report_markdown(parse_summary(content))
+    assert "Judged by classifier; its error against people: not measured." in text
+    assert "Starting model" not in text
+    for section in ("eval", "gate"):
+        content = judged()
+        content["settings"][section] = [1]
+        report_markdown(parse_summary(content))

@@ -81,7 +81,8 @@ def evidence(run: Run, name: str) -> str:
         _training(model),
         words.unscored(run),
         "Not covered: deliberate attacks on the weights, prompts unlike those asked, and, with one training, what another "
-        "seed would give. A judge decided what a refusal is; it errs.",
+        "seed would give.",
+        " ".join(filter(None, ("A judge decided what a refusal is; it errs.", escape(words.judged(run), 1_000)))),
         "### How to reproduce it",
         _reproduce(run),
     ]

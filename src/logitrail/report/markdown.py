@@ -149,6 +149,8 @@ def report_markdown(summary: Mapping[str, Any] | Run) -> str:
         parts.append(f"{words.SIGN.capitalize()}; {words.limits(gate)}.")
     if not run.candidates:
         parts.append("No candidate: nothing was decided.")
+    if line := words.judged(run):
+        parts.append(escape(line, 1_000))
     parts += [words.unscored(run), words.run_noise(run)]
     parts += ["## Cost", table(("what", "time"), [(escape(name), value) for name, value in words.cost(run)])]
     if run.notes:

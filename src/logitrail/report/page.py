@@ -250,6 +250,7 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
         "candidates": [(gate, words.reason(gate), figures.difference_figure(gate)) for gate in run.candidates],
         "cost": words.cost(run),
         "cost_line": words.cost_line(run),
+        "judged": words.judged(run),
         "front": figures.front_figure(run.models),
         "curves": curves,
         "categories": run.categories[:_CATEGORY_ROWS],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from pathlib import PurePath
+from typing import Any, Final
 
 from logitrail.report.run import SUITES, Difference, GateResult, Measure, Run
 from logitrail.report.text import NOT_MEASURED, plain, points, seconds, short
@@ -112,6 +113,51 @@ def cost_line(run: Run) -> str:
             parts.append(f"{what} {seconds(together(begin))}")
     of = f" ({', '.join(parts)})" if parts else ""
     return f"Cost: whole run {seconds(timings.get('total'))}{of}."
+
+
+def judged(run: Run) -> str:
+    """Who judged, what is known of that judge's errors, and which model was the start; empty where none of it is known."""
+    settings = run.settings
+    parts = []
+    names = _judges(_section(settings, "eval"))
+    if names:
+        first, *others = (short(name, 100) for name in names)
+        who = first if not others else f"{first}, whose verdicts make the rates, and {' and '.join(others)}"
+        error = _judge_error(_section(_section(settings, "gate"), "judge_error"))
+        parts.append(f"Judged by {who}; {'their' if others else 'its'} error against people: {error}.")
+    model = _section(settings, "model")
+    if isinstance(model.get("path"), str):
+        adapter = f" with the adapter {_name(model['adapter'])}" if isinstance(model.get("adapter"), str) else ""
+        weights = _section(run.hashes, "weights").get("base")
+        known = f", weights {short(weights[:8])}" if isinstance(weights, str) else ""
+        parts.append(f"Starting model: {_name(model['path'])}{adapter}{known}.")
+    return " ".join(parts)
+
+
+def _section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = content.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _judges(section: Mapping[str, Any]) -> list[str]:
+    several = section.get("judges")
+    return [
+        name for name in (several if isinstance(several, list) else [section.get("judge")]) if isinstance(name, str)
+    ]
+
+
+def _judge_error(section: Mapping[str, Any]) -> str:
+    counts = [section.get(key) for key in ("refused", "answered")]
+    if isinstance(section.get("file"), str):
+        return f"from {_name(section['file'])}"
+    labels = sum(count for count in counts if isinstance(count, int))
+    return f"from {labels:,} labels that the recipe counts" if labels else "not measured"
+
+
+def _name(path: str) -> str:
+    """A folder's or a file's own name; a Hub name, which a recipe keeps as it is, whole."""
+    place = PurePath(path)
+    return short(place.name if place.is_absolute() and place.name else path, 100)
 
 
 def direction(value: float | None) -> str:
