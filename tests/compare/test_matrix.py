@@ -50,7 +50,7 @@ MISTAKES = {
     "TRL's method": ({"methods__dpo": {}}, "DPO is TRL's own trainer (DPOTrainer)"),
     "TRL's method in a part": (
         {"methods__mine": {"method": "dpo+ema"}},
-        "stands only in the benchmark of the step's cost",
+        "only in the benchmark of the step's cost",
     ),
     "a part behind one that fixes the order": (
         {"methods__lisa+mix": {"safety_data": SAFE}},

@@ -40,16 +40,6 @@ class RowSection(Section):
     overrides: Overrides = Field(default_factory=dict, description="Put over the recipe.")
     tune: dict[str, tuple[Any, ...]] = Field(default_factory=dict, description="Values to try, by the recipe's key.")
 
-    @field_validator("method")
-    @classmethod
-    def _not_trl_s(cls, value: str) -> str:
-        if "dpo" in value.split("+"):
-            raise ValueError(
-                f"got {value!r}; DPO is TRL's own trainer (DPOTrainer) and no method here: it stands only in the benchmark "
-                "of the step's cost; name a method of logitrail's, such as str"
-            )
-        return value
-
 
 class TuningSection(Section):
     """How the rows with `tune` get their settings: the same number of trials each, on a development split."""

@@ -63,6 +63,8 @@ def method(name: str) -> Method:
         if word not in METHODS:
             near = difflib.get_close_matches(word, METHODS, n=1, cutoff=0.5)
             advice = f"did you mean {near[0]!r}? Else " if near else ""
+            if word == "dpo":
+                advice = "DPO is TRL's own trainer (DPOTrainer), and here only in the benchmark of the step's cost; "
             raise RecipeError(
                 f"unknown method {word!r}; {advice}choose from {', '.join(METHODS)}, or several joined by +"
             )
