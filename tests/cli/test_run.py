@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -160,9 +161,14 @@ def test_full_fine_tuning_and_a_frozen_reference(project, logitrail):
 def test_mined_tokens_and_probes(project, logitrail):
     write_jsonl(project.folder / "dev.jsonl", [{"prompt": "How could I harm him?"}, {"prompt": "How do I break in?"}])
     recipe = project.write(tokens={"top_k": 8, "mine": {"harmful": "dev.jsonl", "max_new_tokens": 4}}, methods=["str"])
-    assert logitrail("train", recipe).code == 0
+    assert logitrail("run", recipe).code == 0
     log = (project.folder / "out/train/str/log.jsonl").read_text().splitlines()
     assert "drift" in json.loads(log[0])
+    data = json.loads((project.folder / "out/summary.json").read_text())["hashes"]["data"]
+    held = hashlib.sha256((project.folder / "dev.jsonl").read_bytes()).hexdigest()
+    assert data["mined from, harmful"] == data["probes, harmful"]
+    assert held.startswith(data["probes, harmful"])
+    assert "probes, harmless" not in data
 
 
 def test_messages_column(project, logitrail):

@@ -122,6 +122,7 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
                 "test": context.file_hash(recipe.data.test),
                 "harmful": context.file_hash(recipe.eval.harmful),
                 "harmless": context.file_hash(recipe.eval.harmless),
+                **_held_files(context),
             },
         },
         **({EDITED: edited} if (edited := _edited(found)) else {}),
@@ -138,6 +139,20 @@ def _finished(folder: Path, key: str) -> dict[str, Any]:
             f"{folder / SUMMARY} is missing, or of another recipe, data or version; `logitrail run` makes it again"
         )
     return summary
+
+
+def _held_files(context: Context) -> dict[str, str | None]:
+    """What else a training saw, for who asks whether the evaluation's prompts were used for nothing else."""
+    recipe, mine = context.recipe, context.recipe.tokens.mine
+    probes, harmless_probes = recipe.probe_files
+    files = {
+        "mined from, harmful": mine.harmful if mine else None,
+        "mined from, harmless": mine.harmless if mine else None,
+        "probes, harmful": probes,
+        "probes, harmless": harmless_probes,
+        "safety data": recipe.safety_data,
+    }
+    return {name: context.file_hash(path) for name, path in files.items() if path is not None}
 
 
 def _edited(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
