@@ -8,7 +8,7 @@ from datasets import Dataset
 from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from trl import SFTConfig, SFTTrainer
 
-from logitrail import STRConfig
+from logitrail import STRConfig, STRTrainer
 from logitrail.errors import AnchorReferenceError, DataError, NumericalError, RecipeError, TokensError
 from logitrail.losses import ANCHORS
 from logitrail.train.probes import Share, watched
@@ -357,6 +357,17 @@ def test_all_masked_data_is_an_error(tokenizer, tokens, tmp_path):
     rows = [{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}] * 4
     with pytest.raises(DataError, match="every label is masked"):
         str_trainer(tokenizer, tokens, tmp_path, rows=rows, max_length=None)
+
+
+def test_no_row_is_an_error(tokenizer, tokens, tmp_path):
+    with pytest.raises(DataError, match="the training data has no row"):
+        STRTrainer(
+            tiny_llama(tokenizer),
+            STRConfig(output_dir=str(tmp_path), use_cpu=True, report_to=[]),
+            train_dataset=Dataset.from_dict({"prompt": [], "completion": []}),
+            processing_class=tokenizer,
+            safety_tokens=tokens,
+        )
 
 
 def test_a_masked_batch_is_an_error(tokenizer, tokens, tmp_path):

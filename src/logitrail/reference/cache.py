@@ -297,7 +297,8 @@ class Cached:
     def columns(self, inputs: dict[str, Any], mask: Tensor, stored: Tensor | None) -> ReferenceColumns:
         if stored is None:
             raise AnchorReferenceError(
-                "the batch carries no cached reference columns: the data collator dropped them; "
+                "the batch carries no cached reference columns: the data collator dropped them, or `train_dataset` was "
+                "replaced behind the trainer, which takes its data when it is built; "
                 "pass `data_collator=None`, or use str_reference='adapter-off' or 'frozen'"
             )
         wide = stored.float()

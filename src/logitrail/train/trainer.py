@@ -178,6 +178,8 @@ class STRTrainer(SFTTrainer):
         harmless = as_prompts(
             () if harmless_probe_prompts is None else harmless_probe_prompts, "harmless_probe_prompts"
         )
+        if isinstance(train_dataset, Dataset) and len(train_dataset) == 0:
+            raise DataError("the training data has no row; check the file, and what was filtered out of it")
         super().__init__(model=model, args=args, train_dataset=train_dataset, **sft)
         self.run_key: str | None = None  # kept in checkpoints, so that one of another training is not gone on from
         early = "probe_prompts" if harmful else None
