@@ -5,8 +5,8 @@ intervals say what other prompts with these verbs would give; these say what oth
 
     mean -+ sqrt((t_{S-1} sd_s / sqrt(S))^2 + (t_{V-1} sd_v / sqrt(V))^2)
 
-with sd_s over the S seeds' means and sd_v over the V verbs' means, each verb weighed by its prompts. Written behind
-`logitrail compare` from the cells' answers to results/NAME-by-verb.md.
+with sd_s over the S seeds' means and sd_v over the V verbs' means, each verb weighed by its prompts
+(`clustered_mean`). Written behind `logitrail compare` from the cells' answers to results/NAME-by-verb.md.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t
 
 from logitrail.artifacts import read_json, write_bytes
 from logitrail.demo.making.grammar import phrases
 from logitrail.evals import read_answers
+from logitrail.stats import clustered_mean
 
 HERE = Path(__file__).parent
 MINUS = "\u2212"
@@ -50,15 +50,14 @@ def interval(runs: Sequence[dict[str, tuple[str, float]]]) -> tuple[float, float
     ids = [one for one in runs[0] if all(one in run for run in runs)]
     table = np.array([[run[one][1] for one in ids] for run in runs])
     verb = np.array([runs[0][one][0] for one in ids])
-    mean, size = table.mean(), len(ids)
-    # The ratio estimator's linearised totals: verbs have different numbers of prompts.
-    totals = np.array([(table[:, verb == one].mean(axis=0) - mean).sum() for one in np.unique(verb)])
-    count = len(totals)
-    of_verbs = t.ppf(0.975, count - 1) * math.sqrt(count / (count - 1) * (totals**2).sum()) / size
-    seeds = len(runs)
-    of_seeds = t.ppf(0.975, seeds - 1) * table.mean(axis=1).std(ddof=1) / math.sqrt(seeds) if seeds > 1 else 0.0
-    half = math.hypot(of_seeds, of_verbs)
-    return float(mean), float(mean - half), float(mean + half)
+    mean = float(table.mean())
+    halves = [
+        estimate.high - estimate.value
+        for estimate in (clustered_mean(table.mean(axis=0), verb), clustered_mean(table.mean(axis=1), range(len(runs))))
+        if estimate.high is not None and estimate.value is not None  # one seed says nothing about others
+    ]
+    half = math.hypot(*halves)
+    return mean, mean - half, mean + half
 
 
 def minus(one: dict[str, tuple[str, float]], other: dict[str, tuple[str, float]]) -> dict[str, tuple[str, float]]:

@@ -227,6 +227,12 @@ def _check(world: World, *more: Any) -> tuple[Any, ...]:
     return ("check", base, "--reference", base, "--harmful", world.folder / "harmful.jsonl", *more)
 
 
+def _without_config(world: World) -> Path:
+    folder = save_tiny(world.folder / "bare")
+    (folder / "config.json").unlink()
+    return folder
+
+
 def _adapter(world: World, text: str) -> Path:
     return world.file("adapter/adapter_config.json", text).parent
 
@@ -770,6 +776,9 @@ CASES: dict[str, Case] = {
     "check: a judge twice": Case(lambda w: _check(w, "--judge", "keyword", "--judge", "keyword"), ("stands twice",)),
     "check: a candidate that is none": Case(
         lambda w: ("check", w.file("none/notes.txt", "no model").parent, *_check(w)[2:]), ("has no config.json",)
+    ),
+    "check: a candidate of which the tokenizer alone is there": Case(
+        lambda w: ("check", _without_config(w), *_check(w)[2:]), ("has no config.json",)
     ),
     "recipe: a model that only the shell sees": Case(
         lambda w: ("doctor", w.recipe(model__path=sorted(path.name for path in Path.cwd().iterdir())[0])),

@@ -52,8 +52,6 @@ UNREACHED: dict[str, str] = {
     "evals/suites.py:require_suite:1": _GUARD,
     "methods/interpolate.py:scaled_adapter:1": "needs an adapter that is no LoRA, which no recipe makes",
     "methods/pact.py:PactTerm.__init__:2": _GUARD + " (the option's own limits)",
-    "stages/resources.py:RecipeResources.safety_rows:1": _GUARD + " (`Method.require`)",
-    "stages/resources.py:RecipeResources.base_model:1": _GUARD + " (`Method.require`)",
     "methods/rows.py:answered_rows:1": _GUARD + ": an empty file is refused when it is read",
     "models/head.py:SafetyHead.__init__:1": _MODEL,
     "models/head.py:SafetyHead.__init__:2": _GUARD + ": tokens are checked against the tokenizer first",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.stats import norm
 
 from logitrail.artifacts import sha256_of_json
 from logitrail.compare.choice import Choice, cells_of, choice
@@ -126,9 +126,9 @@ def _spread(table: NDArray[np.float64]) -> float:
     runs, n = table.shape
     if runs < 2 or n < 2:
         return 0.0
-    of_seeds = float(t.ppf(0.975, runs - 1) * table.mean(axis=1).std(ddof=1) / math.sqrt(runs))
-    of_prompts = float(norm.ppf(0.975) * table.mean(axis=0).std(ddof=1) / math.sqrt(n))
-    return math.hypot(of_seeds, of_prompts)
+    seeds, prompts = (clustered_mean(table.mean(axis=axis), range(table.shape[1 - axis])) for axis in (1, 0))
+    of_seeds = _known(seeds.high) - _known(seeds.value)
+    return math.hypot(of_seeds, float(norm.ppf(0.975)) * _known(prompts.standard_error))
 
 
 def _known(value: float | None) -> float:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from logitrail.artifacts import read_json, sha256_of_file, write_yaml
 from logitrail.compare.choice import cells_of, choice
@@ -103,19 +103,13 @@ def require_same(plan: Plan) -> None:
 
 def will_replace(plan: Plan, only: Sequence[str] = ()) -> tuple[int, int]:
     """How many finished cells will be run anew, and how many more may be, should tuning choose another setting."""
-    rows = [row for row in plan.matrix.methods if not only or row in only]
-    tuned = [row for row in rows if row in plan.tuned_rows]
-    jobs = list(_starts(plan, tuned))
-    perhaps = 0
-    for data in plan.data_sets:
-        for row in tuned:
-            jobs += plan.trials(data, row)
-        for row in rows:
-            cells = cells_of(plan, data, row)
-            jobs += cells or []
-            if cells is None:
-                perhaps += sum(_finished(plan.cell_folder(data, row, seed)) for seed in plan.matrix.seeds)
-    return sum(_finished(job.folder) and not done(job) for job in jobs), perhaps
+    changed = perhaps = 0
+    for job in _all(plan, only):
+        if isinstance(job, _Waiting):
+            perhaps += _finished(plan.cell_folder(*job))
+        else:
+            changed += _finished(job.folder) and not done(job)
+    return changed, perhaps
 
 
 def _finished(folder: Path) -> bool:
@@ -138,6 +132,26 @@ def _said(changed: int, perhaps: int) -> str:
             f"{perhaps} finished cells of tuned rows are replaced if another setting is chosen or their recipe changed"
         )
     return f"note: {'; '.join(said)}"
+
+
+class _Waiting(NamedTuple):
+    """A cell of a tuned row whose setting is not chosen yet."""
+
+    data: str
+    row: str
+    seed: int
+
+
+def _all(plan: Plan, only: Sequence[str]) -> Iterator[Job | _Waiting]:
+    rows = [row for row in plan.matrix.methods if not only or row in only]
+    tuned = [row for row in rows if row in plan.tuned_rows]
+    yield from _starts(plan, tuned)
+    for data in plan.data_sets:
+        for row in tuned:
+            yield from plan.trials(data, row)
+        for row in rows:
+            cells = cells_of(plan, data, row)
+            yield from [_Waiting(data, row, seed) for seed in plan.matrix.seeds] if cells is None else cells
 
 
 def _starts(plan: Plan, tuned: Sequence[str]) -> Iterator[Job]:
@@ -263,20 +277,13 @@ def planned(plan: Plan, only: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Every cell, whether it is done, what it took or will take (the mean of those like it that are done, else None)."""
     unknown_rows(plan.matrix, only)
     require_same(plan)
-    rows = [row for row in plan.matrix.methods if not only or row in only]
-    tuned = [row for row in rows if row in plan.tuned_rows]
-    listed = [_listed(job) for job in _starts(plan, tuned)]
-    for data in plan.data_sets:
-        for row in tuned:
-            listed += [_listed(job) for job in plan.trials(data, row)]
-        for row in rows:
-            jobs = cells_of(plan, data, row)
-            if jobs is not None:
-                listed += [_listed(job) for job in jobs]
-                continue
-            for seed in plan.matrix.seeds:
-                folder = plan.cell_folder(data, row, seed).relative_to(plan.matrix.out)
-                listed.append(_entry(str(folder), "cell", data, row, "waits for tuning", None))
+    listed = []
+    for job in _all(plan, only):
+        if isinstance(job, _Waiting):
+            folder = plan.cell_folder(*job).relative_to(plan.matrix.out)
+            listed.append(_entry(str(folder), "cell", job.data, job.row, "waits for tuning", None))
+        else:
+            listed.append(_listed(job))
     took: dict[tuple[str, ...], list[float]] = {}
     for entry in listed:
         if entry["status"] == "done":

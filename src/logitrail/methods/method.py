@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -55,6 +56,26 @@ class Part:
     system: Callable[[Any], str] | None = None
 
 
+def safety_file(recipe: Recipe, method: str) -> Path:
+    """Where the safety rows of a method that needs them lie; else a `RecipeError`."""
+    if recipe.safety_data is None:
+        raise RecipeError(
+            f"the method {method} needs harmful prompts with safe answers, and the recipe names none; set "
+            "`safety_data` to a JSONL with the columns `prompt` and `response`"
+        )
+    return recipe.safety_data
+
+
+def base_name(recipe: Recipe, method: str) -> str:
+    """The pretrained sibling for a method that needs it; else a `RecipeError`."""
+    if recipe.model.base is None:
+        raise RecipeError(
+            f"the method {method} compares with the model before its alignment, and the recipe names none; set "
+            "`model.base` to the pretrained sibling"
+        )
+    return recipe.model.base
+
+
 @dataclass(frozen=True)
 class Method:
     """Parts, in the order in which the recipe joins them.
@@ -103,16 +124,10 @@ class Method:
             RecipeError: the recipe names none of what the method needs, or gives it options that cannot work.
         """
         self.options(recipe.method_options)
-        if "safety_data" in self.needs and recipe.safety_data is None:
-            raise RecipeError(
-                f"the method {self.name} needs harmful prompts with safe answers, and the recipe names none; set "
-                "`safety_data` to a JSONL with the columns `prompt` and `response`"
-            )
-        if "base_model" in self.needs and recipe.model.base is None:
-            raise RecipeError(
-                f"the method {self.name} compares with the model before its alignment, and the recipe names none; set "
-                "`model.base` to the pretrained sibling"
-            )
+        if "safety_data" in self.needs:
+            safety_file(recipe, self.name)
+        if "base_model" in self.needs:
+            base_name(recipe, self.name)
 
     def system(self, given: Mapping[str, Any]) -> str | None:
         """Text before every prompt when the trained model is asked; `given` is a recipe's `method_options`."""

@@ -210,20 +210,28 @@ def load_weights(
 
 
 def require_model(
-    path: str, *, adapter: str | None = None, revision: str | None = None, trust_remote_code: bool = False
-) -> None:
-    """Look for what `load_model` needs without reading weights, before hours go into another model.
+    path: str,
+    *,
+    adapter: str | None = None,
+    adapter_revision: str | None = None,
+    revision: str | None = None,
+    gguf_file: str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedTokenizerBase:
+    """The part of `load_model` that reads no weights, for one who has hours of work before them: the tokenizer.
 
     Raises:
-        ModelError: in the words of `load_model`.
+        ModelError: see `load_model`.
     """
-    folder = Path(path)
-    _require_no_pickle(folder)
-    if folder.is_dir() and not (folder / "config.json").exists():
-        raise ModelError(_without_config(path))
-    load_tokenizer(path, revision=revision, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(path, revision=revision, gguf_file=gguf_file, trust_remote_code=trust_remote_code)
+    if not gguf_file:
+        folder = Path(path)
+        _require_no_pickle(folder)  # `load_weights`, which is called alone too, looks again
+        if folder.is_dir() and not (folder / "config.json").exists():
+            raise ModelError(_without_config(path))
     if adapter is not None:
-        _require_adapter_without_pickle(adapter, None)
+        _require_adapter_without_pickle(adapter, adapter_revision)
+    return tokenizer
 
 
 def load_model(
@@ -248,12 +256,18 @@ def load_model(
     Raises:
         ModelError: the model, tokenizer or adapter cannot be loaded, or there is no chat template.
     """
-    tokenizer = load_tokenizer(path, revision=revision, gguf_file=gguf_file, trust_remote_code=trust_remote_code)
+    tokenizer = require_model(
+        path,
+        adapter=adapter,
+        adapter_revision=adapter_revision,
+        revision=revision,
+        gguf_file=gguf_file,
+        trust_remote_code=trust_remote_code,
+    )
     model = load_weights(path, revision=revision, gguf_file=gguf_file, dtype=dtype, trust_remote_code=trust_remote_code)
     if adapter is not None:
         from peft import PeftModel
 
-        _require_adapter_without_pickle(adapter, adapter_revision)
         try:
             model = PeftModel.from_pretrained(model, adapter, revision=adapter_revision)
         except Exception as error:  # as above

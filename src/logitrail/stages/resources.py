@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset
 from torch import nn
 
-from logitrail.errors import RecipeError
 from logitrail.hub import on_hub
+from logitrail.methods.method import base_name, safety_file
 from logitrail.models.loading import load_weights
 from logitrail.stages.context import Context
 from logitrail.train.data import load_chat_rows
@@ -35,26 +35,16 @@ class RecipeResources:
 
     def safety_rows(self) -> Dataset:
         """See `Resources`."""
-        path = self.context.recipe.safety_data
-        if path is None:
-            raise RecipeError(
-                f"the method {self.method} needs harmful prompts with safe answers, and the recipe names none; set "
-                "`safety_data` to a JSONL with the columns `prompt` and `response`"
-            )
-        return load_chat_rows(path, system=self.context.recipe.data.system)
+        recipe = self.context.recipe
+        return load_chat_rows(safety_file(recipe, self.method), system=recipe.data.system)
 
     def base_model(self) -> nn.Module:
         """See `Resources`."""
-        model = self.context.recipe.model
-        if model.base is None:
-            raise RecipeError(
-                f"the method {self.method} compares with the model before its alignment, and the recipe names none; set "
-                "`model.base` to the pretrained sibling"
-            )
+        model, base = self.context.recipe.model, base_name(self.context.recipe, self.method)
         # `trust_remote_code` speaks of `path`; a sibling's code only runs from a folder, where it stays what it is.
-        trust = model.trust_remote_code and not on_hub(model.base)
-        revision = self.context.commit(model.base)
-        return _frozen(load_weights(model.base, revision=revision, dtype=model.dtype, trust_remote_code=trust))
+        trust = model.trust_remote_code and not on_hub(base)
+        revision = self.context.commit(base)
+        return _frozen(load_weights(base, revision=revision, dtype=model.dtype, trust_remote_code=trust))
 
     def start_model(self) -> nn.Module:
         """See `Resources`."""
