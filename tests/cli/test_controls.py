@@ -71,6 +71,17 @@ def test_a_control_over_further_seeds_is_drawn_once(project, logitrail):
     assert others == [first, first]
 
 
+def test_a_control_may_be_drawn_with_the_recipes_own_seed(project, logitrail):
+    tokens = {"top_k": 4, "control": "random", "control_seed": "seed"}
+    drawn = [tokens_of(logitrail, project.write(tokens=tokens, seed=seed)) for seed in (5, 6)]
+    named = tokens_of(logitrail, project.write(tokens={**tokens, "control_seed": 5}, seed=6))
+    assert drawn[0]["hash"] == named["hash"] != drawn[1]["hash"]
+    assert drawn[0]["key"] == named["key"]
+    rejected = logitrail("tokens", project.write(tokens={**tokens, "control_seed": "sead"}))
+    assert rejected.code == 2
+    assert "tokens.control_seed" in rejected.error_lines[0]
+
+
 def test_a_top_k_beyond_what_there_is_uses_what_there_is(project, logitrail):
     large = tokens_of(logitrail, project.write(tokens={"top_k": 1024}))
     one = tokens_of(logitrail, project.write(tokens={"top_k": 1}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -74,7 +74,11 @@ class TokensSection(Section):
     control: Control | None = Field(
         None, description="For ablations: as many other tokens in their place (random, matched, common, vocabulary)."
     )
-    control_seed: int = Field(0, ge=0, lt=2**32, description="Of the draw of `control`; not the training's seed.")
+    control_seed: Annotated[int, Field(ge=0, lt=2**32)] | Literal["seed"] = Field(
+        0,
+        description="Of the draw of `control`; not the training's seed, unless it is the word `seed`: then each seed of a "
+        "comparison draws anew, and its intervals cover the draw too.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> TokensSection:
@@ -277,6 +281,11 @@ class Recipe(Section):
         return self.probes or (mine.harmful if mine else None), self.harmless_probes or (
             mine.harmless if mine else None
         )
+
+    @property
+    def control_seed(self) -> int:
+        """The seed of the draw of `tokens.control`."""
+        return self.seed if self.tokens.control_seed == "seed" else self.tokens.control_seed
 
     def on_tokens(self, file: Path) -> Recipe:
         """This recipe on finished safety tokens; probe prompts stay what they are, wherever they came from."""

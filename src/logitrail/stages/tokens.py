@@ -42,7 +42,7 @@ def tokens_key(context: Context) -> str:
     if mine is not None and data.system is not None:
         ingredients["system"] = data.system
     if section.control is not None:
-        ingredients["control"] = [section.control, section.control_seed]
+        ingredients["control"] = [section.control, context.recipe.control_seed]
     if section.control in ("matched", "common"):
         ingredients["data"] = [context.file_hash(data.train), data.model_dump(mode="json", exclude=_OTHER_DATA)]
     return context.key(
@@ -132,7 +132,9 @@ def as_control(
                     on_batch=lambda rows, _: meter.advance(len(rows)),
                 ):
                     counts.whole.update(answer.ids)
-    return control_tokens(found, tokenizer, section.control, seed=section.control_seed, counts=counts, exclude=exclude)
+    return control_tokens(
+        found, tokenizer, section.control, seed=context.recipe.control_seed, counts=counts, exclude=exclude
+    )
 
 
 def _safety_tokens(context: Context, top_k: int) -> SafetyTokens:
