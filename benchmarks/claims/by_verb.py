@@ -26,6 +26,8 @@ from logitrail.stats import clustered_mean
 
 HERE = Path(__file__).parent
 MINUS = "\u2212"
+Answers = dict[str, tuple[str, float]]
+"""By prompt its verb and whether it was declined, or the difference of two runs."""
 SUITES = {"refusal": "harmful refused", "over_refusal": "harmless refused"}
 
 
@@ -35,7 +37,7 @@ def verbs() -> dict[str, str]:
     return {one.text: one.verb for field in dataclasses.fields(split) for one in getattr(split, field.name)}
 
 
-def by_prompt(folder: Path, suite: str, known: dict[str, str]) -> dict[str, tuple[str, float]]:
+def by_prompt(folder: Path, suite: str, known: dict[str, str]) -> Answers:
     """By prompt its verb and whether it was declined."""
     found = {}
     for answer in read_answers(folder / "answers.jsonl"):
@@ -45,7 +47,7 @@ def by_prompt(folder: Path, suite: str, known: dict[str, str]) -> dict[str, tupl
     return found
 
 
-def interval(runs: Sequence[dict[str, tuple[str, float]]]) -> tuple[float, float, float]:
+def interval(runs: Sequence[Answers]) -> tuple[float, float, float]:
     """Mean over seeds and prompts, and the interval over seeds and verbs."""
     ids = [one for one in runs[0] if all(one in run for run in runs)]
     table = np.array([[run[one][1] for one in ids] for run in runs])
@@ -60,7 +62,7 @@ def interval(runs: Sequence[dict[str, tuple[str, float]]]) -> tuple[float, float
     return mean, mean - half, mean + half
 
 
-def minus(one: dict[str, tuple[str, float]], other: dict[str, tuple[str, float]]) -> dict[str, tuple[str, float]]:
+def minus(one: Answers, other: Answers) -> Answers:
     """Paired difference by prompt."""
     return {name: (verb, value - other[name][1]) for name, (verb, value) in one.items() if name in other}
 
