@@ -202,7 +202,6 @@ def front_svg(summary: Mapping[str, Any]) -> str:
         draw,
         style={"grid.color": "#e3e6ea"},
         title="Safety over utility",
-        facecolor="white",
     )
 
 

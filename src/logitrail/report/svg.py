@@ -30,14 +30,14 @@ def svg(
     *,
     style: Mapping[str, Any],
     title: str | None = None,
-    **save: Any,
+    transparent: bool = False,
 ) -> str:
     """`draw(figure)` on a figure of that many inches.
 
     Args:
         style: matplotlib's rcParams beside those of every figure here, colours above all.
         title: the document's, for readers that show one.
-        **save: further arguments of `Figure.savefig`.
+        transparent: without paper behind figure and axes.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -50,12 +50,16 @@ def svg(
         matplotlib.rcParams.update({**_STYLE, **style})
         layout = ConstrainedLayoutEngine()
         figure = Figure(figsize=(width, height), layout=layout)
-        FigureCanvasSVG(figure)
+        canvas = FigureCanvasSVG(figure)
         draw(figure)
-        # Once: `savefig` would draw the whole figure a first time, only to have it laid out.
         layout.execute(figure)
         figure.set_layout_engine("none")
+        if transparent:
+            for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+                patch.set(facecolor="none", edgecolor="none")
         stream = io.BytesIO()
         metadata = {"Date": None, "Creator": None, **({} if title is None else {"Title": title})}
-        figure.savefig(stream, format="svg", metadata=metadata, **save)
+        canvas.print_svg(
+            stream, metadata=metadata
+        )  # `savefig` would draw it all a first time, only to have it laid out
     return stream.getvalue().decode("utf-8").replace("'DejaVu Sans'", "system-ui, sans-serif")
