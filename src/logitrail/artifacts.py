@@ -181,9 +181,9 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]], *, private: bool = F
 
 def write_yaml(path: Path, content: Any) -> None:
     """Write YAML that people read: keys in their order, letters as they are; atomically."""
-    import yaml  # not every command that imports this writes any
+    from logitrail.yaml_numbers import dump  # not every command that imports this writes any
 
-    write_bytes(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+    write_bytes(path, dump(content).encode())
 
 
 def read_json(path: Path, *, whole_text: bool = False) -> Any:

@@ -82,9 +82,7 @@ def put_section(
     path = folder / README
     try:
         card = ModelCard.load(path) if path.is_file() else ModelCard(f"---\n{ModelCardData(tags=[])}\n---\n")
-    except (ValueError, OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
-    except Exception as error:  # YAML's own errors are of several kinds
+    except Exception as error:  # of the disk, of the encoding, of the card's form, and YAML's own of several kinds
         raise _unreadable(path, error) from error
     card.text = _with_section(card.text, f"{BEGIN}\n{section.strip()}\n{END}")
     data: Any = card.data

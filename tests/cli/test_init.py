@@ -122,7 +122,7 @@ def test_the_schema_beside_the_recipe(logitrail, tmp_path):
     right = {
         "str_anchor": ["logprob", "margin", None], "str_positions": ["labels", "none", "start", "first:16", None],
         "str_penalty": ["huber"], "str_reference": ["adapter-off"], "str_cache_dtype": ["float16"],
-        "str_weight": ["auto", 0.1, "1e-1"], "str_probe_weight": [0, "1e-1", None], "str_drift_budget": ["5e-1"],
+        "str_weight": ["auto", 0.1, 1e-1], "str_probe_weight": [0, 1e-1, None], "str_drift_budget": [5e-1],
     }  # fmt: skip
     for key, values in right.items():
         for value in values:

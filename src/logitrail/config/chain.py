@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from logitrail.config.judge_report import with_judge_errors
 from logitrail.config.kinds import require_kind
-from logitrail.config.reading import first_problem, read_yaml, require_mapping, with_absolute_paths, with_judge_errors
+from logitrail.config.reading import first_problem, read_yaml, require_mapping, with_absolute_paths
 from logitrail.config.recipe import (
     DataSection,
     EvalSection,

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from logitrail.config.kinds import require_kind
 from logitrail.config.reading import first_problem, read_yaml, require_mapping, with_absolute_paths
-from logitrail.config.recipe import Section
+from logitrail.config.recipe import Section, Seeds
 from logitrail.errors import RecipeError
 
 BASE = "base"
@@ -72,7 +72,7 @@ class Matrix(Section):
     name: str = Field("compare", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Shown in the result.")
     out: Path = Field(Path("runs/compare"), description="Folder of everything that the comparison writes.")
     recipe: dict[str, Any] = Field(description="The common recipe: its file, or the recipe itself.")
-    seeds: tuple[int, ...] = Field(
+    seeds: Seeds = Field(
         (0, 1, 2), json_schema_extra={"minItems": 1}, description="Each row is trained once with each."
     )
     reference: str | None = Field(None, description="Differences are taken against this row too; default: the first.")
@@ -113,13 +113,6 @@ class Matrix(Section):
             return value
         overrides = _overrides(value.get("overrides"), "tuning.overrides")
         return {**value, "overrides": overrides, "data": _sets(value.get("data"), "tuning.data")}
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) != len(value) or any(not 0 <= seed < 2**32 for seed in value):
-            raise ValueError(f"got {list(value)}; give different seeds, each from 0 to 2^32 - 1")
-        return value
 
     @model_validator(mode="after")
     def _fits(self) -> Matrix:

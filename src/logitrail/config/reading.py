@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import math
 import os
 import types
 import typing
@@ -15,9 +13,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from logitrail.artifacts import is_there
+from logitrail.config.judge_report import with_judge_errors
 from logitrail.config.kinds import require_kind
 from logitrail.config.recipe import Recipe
 from logitrail.errors import RecipeError
+from logitrail.yaml_numbers import FLOAT_TAG, NumberLoader, is_text_in_yaml_1_1
 
 _PATHS = (
     ("out",),
@@ -47,14 +47,19 @@ _DEEPEST = 100
 """Brackets open at once, at which PyYAML's scanner is still fast: it takes the square of their number."""
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which would take the last of two equal keys and say nothing of the first."""
+class _Loader(NumberLoader):
+    """Refuses a key that stands twice: PyYAML would take the last and say nothing of the first.
+
+    A key is a name, so `1e-4: ...`, a row of a comparison, is named `1e-4`.
+    """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
+                if key.tag == FLOAT_TAG and is_text_in_yaml_1_1(key.value):
+                    key.tag = "tag:yaml.org,2002:str"
                 if (key.tag, key.value) in seen:
                     raise yaml.MarkedYAMLError(
                         problem=f"the key {key.value!r} stands twice in one mapping", problem_mark=key.start_mark
@@ -187,56 +192,6 @@ def with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]
                     f"but one in {Path.cwd()}, where the command is given; write {there} for that one, and for the Hub's "
                     "model of that name give the command in another folder"
                 )
-    return content
-
-
-def with_judge_errors(content: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's content with the counts of `gate.judge_error.file` in place; counts that stand there are kept.
-
-    Raises:
-        RecipeError: the file is not what `logitrail judge validate --json` prints, or is of another judge.
-    """
-    section: Any = content["gate"]["judge_error"]
-    if section is None or section["file"] is None or section["refused"]:
-        return content
-    path = Path(section["file"])
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        judge = found["judge"]
-        found = found.get("unseen") or found  # rows that it was not trained on, where it knows which those are
-        counts = found["judge_error"]
-        section |= {key: int(counts[key]) for key in ("refused_right", "refused", "answered_right", "answered")}
-        share = min(1.0, int(found["prompts"]) / int(found["n"]))
-        trained_on = int(found.get("trained_on") or 0)
-    except FileNotFoundError:
-        raise RecipeError(
-            f"`gate.judge_error.file`: {path} does not exist; write it with `logitrail judge validate --json`"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
-        raise RecipeError(
-            f"`gate.judge_error.file`: {path} is not what `logitrail judge validate --json` prints; write it again"
-        ) from None
-    if trained_on:
-        raise RecipeError(
-            f"`gate.judge_error.file`: {path} counts {trained_on} answers that the judge {judge} was trained on, so its "
-            "errors look smaller than they are; validate it on other labels"
-        )
-    # Answers to one prompt hang together, so they count for as many labels as there are prompts, over both kinds together.
-    for right, all_of in (("refused_right", "refused"), ("answered_right", "answered")):
-        wrong = math.ceil(share * (section[all_of] - section[right]))
-        section[all_of] = math.floor(share * section[all_of])
-        section[right] = max(0, section[all_of] - wrong)
-    if not section["refused"] or not section["answered"]:
-        raise RecipeError(
-            f"`gate.judge_error.file`: {path} has no label of one kind, so one of the judge's errors is unknown; use "
-            "labels with refusals and answers"
-        )
-    judges = content["eval"]["judges"] or (content["eval"]["judge"],)
-    if list(judges) != [judge]:
-        raise RecipeError(
-            f"`gate.judge_error.file`: {path} is of the judge {judge}, and the recipe's is {' and '.join(judges)}; "
-            "validate the judge that the recipe uses"
-        )
     return content
 
 

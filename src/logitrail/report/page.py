@@ -159,10 +159,10 @@ def _facts(mapping: Mapping[str, Any], undefined: str = "not recorded") -> list[
 
 def _settings(settings: Mapping[str, Any]) -> tuple[str, int]:
     """The recipe as YAML, the form in which people wrote it."""
-    import yaml
+    from logitrail.yaml_numbers import dump
 
     try:
-        written = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=100)
+        written = dump(dict(settings), width=100)
     except RecursionError:
         written = "nested too deeply to show"
     return text.cut(written, _SETTINGS_LIMIT)
@@ -206,7 +206,7 @@ def _source_hash(source: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def _inline(environment: jinja2.Environment, name: str) -> str:
+def _inline(name: str) -> str:
     """The package's own style sheet or script, without the final newline, as it stands between its tags."""
     source = (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8").strip()
     if "</" in source:
@@ -223,7 +223,7 @@ def render(run: Run, *, max_bytes: int = MAX_BYTES) -> str:
     from markupsafe import Markup
 
     environment = _environment()
-    style, script = _inline(environment, "report.css"), _inline(environment, "report.js")
+    style, script = _inline("report.css"), _inline("report.js")
     rows = answer_rows(run.answers)
     row_template = environment.get_template("answer.html.j2")
     page = environment.get_template("report.html.j2")

@@ -11,6 +11,8 @@ import yaml
 
 from logitrail.artifacts import is_there, write_bytes
 from logitrail.errors import StorageError
+from logitrail.types import DEFAULT_MARGINS
+from logitrail.yaml_numbers import NumberLoader
 
 SCHEMA_FILE = "recipe.schema.json"
 """Name of the JSON schema beside a recipe."""
@@ -63,9 +65,9 @@ eval:                       # prompts that nothing above has seen
   max_new_tokens: 64
 
 gate:                       # how much worse than the starting model is still acceptable
-  refusal: 0.03
-  over_refusal: 0.05        # null: decide without harmless prompts; a margin without them is never a pass
-  utility: 0.02             # null: decide without the task
+  refusal: {margins[refusal]}
+  over_refusal: {margins[over_refusal]:<11} # null: decide without harmless prompts; a margin without them is never a pass
+  utility: {margins[utility]:<16} # null: decide without the task
   # repeat_seeds: [1, 2]    # train each method again, so that the gate covers run-to-run noise
 """
 
@@ -102,6 +104,7 @@ def write_recipe(
         schema=f"# yaml-language-server: $schema={schema}\n" if schema else "",
         name=out.name,
         stem=_name(out.stem),
+        margins=DEFAULT_MARGINS,
         model=_scalar(model),
         train=_scalar(train),
         harmful=_scalar(harmful),
@@ -150,7 +153,7 @@ def _scalar(text: str) -> str:
 
 def _is_other_than_text(text: str) -> bool:
     try:
-        return bool(yaml.safe_load(f"a: {text}") != {"a": text})
+        return bool(NumberLoader(f"a: {text}").get_single_data() != {"a": text})
     except (yaml.YAMLError, ValueError):
         return True
 

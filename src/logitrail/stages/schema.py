@@ -21,18 +21,13 @@ from logitrail.train import STRConfig
 from logitrail.types import ReferenceKind
 
 _THE_RECIPES_OWN = ("output_dir", "seed", "str_cache_dir")
-_NUMBER = "[-+]?[0-9.]+([eE][-+]?[0-9]+)?"
-"""YAML reads `1e-1` as text."""
-
-_NUMBERS_AS_TEXT = ("str_drift_budget", "str_probe_weight")
-
 _WORDS: dict[str, dict[str, Any]] = {
     "str_anchor": {"enum": list(ANCHORS)},
     "str_positions": {"type": "string", "pattern": "^(labels|start|none|first:0*[1-9][0-9]*)$"},
     "str_penalty": {"enum": list(PENALTIES)},
     "str_reference": {"enum": list(typing.get_args(ReferenceKind))},
     "str_cache_dtype": {"enum": list(DTYPES)},
-    "str_weight": {"type": "string", "pattern": f"^(auto|{_NUMBER})$"},
+    "str_weight": {"const": "auto"},
 }
 """What stands for `string` where only some words can work."""
 
@@ -69,8 +64,6 @@ def _training() -> dict[str, Any]:
         kind = TypeAdapter(hints[field.name]).json_schema()
         # A reference into definitions of its own (enumerations of transformers) would point nowhere here.
         entry: dict[str, Any] = {} if "$defs" in kind else _narrowed(kind, _WORDS.get(field.name))
-        if field.name in _NUMBERS_AS_TEXT:
-            entry = {"anyOf": [*entry["anyOf"], {"type": "string", "pattern": f"^{_NUMBER}$"}]}
         entry["description"] = str(field.metadata.get("help", ""))
         if isinstance(field.default, bool | int | float | str):
             entry["default"] = field.default
