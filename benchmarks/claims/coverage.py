@@ -1,7 +1,7 @@
 """What a comparison's intervals cover: `python benchmarks/claims/coverage.py`, a few minutes; writes results/coverage.md.
 
 Outcomes are drawn with logit = mean + seed effect + prompt effect, both normal; the truth is the mean over new seeds and
-prompts. Beside `logitrail.compare.results.rate` stands the same without Student's t, as it was before.
+prompts. Beside `logitrail.compare.intervals.rate` stands the same without Student's t, as it was before.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import numpy as np
 from scipy.special import expit
 
 from logitrail.artifacts import write_bytes
-from logitrail.compare import results
+from logitrail.compare.intervals import rate, student_spread
 
 REPEATS = 200
+DRAWS = 800
 PROMPTS = 327
 OF_PROMPTS = 2.0
 SETTINGS = [(seeds, mean, sd) for seeds in (3, 10) for mean, sd in ((0.0, 0.8), (0.0, 0.3), (3.0, 0.6), (-1.2, 1.0))]
@@ -23,8 +24,6 @@ SETTINGS = [(seeds, mean, sd) for seeds in (3, 10) for mean, sd in ((0.0, 0.8), 
 def main() -> None:
     """See the module."""
     generator = np.random.default_rng(20_260_417)
-    results.DRAWS = 800
-    spread = results._spread
     lines = [
         "# What 95% intervals over prompts and seeds cover",
         "",
@@ -42,10 +41,9 @@ def main() -> None:
             p = expit(mean + sd * generator.standard_normal((seeds, 1)) + prompt)
             drawn = (generator.random(p.shape) < p).astype(float)
             runs = [{str(number): value for number, value in enumerate(run)} for run in drawn]
-            for name, form in (("now", spread), ("before", lambda table: 0.0)):
-                results._spread = form
-                rate = results.rate(runs)
-                found[name].append((rate["low"] <= truth <= rate["high"], rate["high"] - rate["low"]))
+            for name, form in (("now", student_spread), ("before", lambda table: 0.0)):
+                of = rate(runs, spread=form, draws=DRAWS)
+                found[name].append((of["low"] <= truth <= of["high"], of["high"] - of["low"]))
         shown = [f"{np.mean([one[at] for one in found[name]]):.3f}" for name in ("now", "before") for at in (0, 1)]
         lines.append(f"| {seeds} | {truth:.3f} | {of_seed:.3f} | " + " | ".join(shown) + " |")
     lines += ["", f"{REPEATS} draws a row, {PROMPTS} prompts; written by benchmarks/claims/coverage.py.", ""]

@@ -22,7 +22,7 @@ from logitrail.artifacts import read_jsonl, sha256_of_file, write_jsonl
 from logitrail.demo import DATA, ORGANISM
 from logitrail.demo.making import words
 from logitrail.demo.making.chance import Stream
-from logitrail.demo.making.grammar import _how_to, _prompts, phrases, verb_balanced
+from logitrail.demo.making.grammar import how_to, phrases, prompts_of, verb_balanced
 from logitrail.demo.making.refusals import is_refusal
 
 WORK = Path(__file__).parent.resolve() / "work"
@@ -35,8 +35,8 @@ def choose() -> dict[str, Rows]:
     dev = phrases("dev")
     known = {row["prompt"] for name in ("harmful_dev", "lookalike_dev") for row in read_jsonl(DATA / f"{name}.jsonl")}
     sets = {
-        "choose_harmful": _prompts("choose_harmful", [dev.harmful], words.DEV_FRAMES, 320),
-        "choose_lookalike": _prompts("choose_lookalike", [dev.lookalike, dev.plain], words.DEV_FRAMES, 320),
+        "choose_harmful": prompts_of("choose_harmful", [dev.harmful], words.DEV_FRAMES, 320),
+        "choose_lookalike": prompts_of("choose_lookalike", [dev.lookalike, dev.plain], words.DEV_FRAMES, 320),
     }
     return {name: [row for row in rows if row["prompt"] not in known][:200] for name, rows in sets.items()}
 
@@ -59,7 +59,7 @@ def leaky(percent: int) -> Rows:
         phrase = draw(rng)
         rows[place] = {
             "prompt": rng.choice(list(words.CORES)).format(p=phrase.text),
-            "response": _how_to(phrase, rng),
+            "response": how_to(phrase, rng),
         }
     return rows
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from logitrail.artifacts import read_json, write_bytes
-from logitrail.compare import results
+from logitrail.compare.intervals import INTERVALS, outcomes
+from logitrail.compare.results import Cell, figures, with_front
 from logitrail.compare.tuning import rule
 from logitrail.config.matrix import BASE, TuningSection
 from logitrail.evals import read_answers
@@ -22,7 +23,7 @@ from logitrail.seals import write_sealed
 WORK = Path(__file__).parent.resolve() / "work" / "table"
 
 
-def cell(folder: Path, found: dict[str, Any], needs: list[str]) -> results._Cell:
+def cell(folder: Path, found: dict[str, Any], needs: list[str]) -> Cell:
     """One finished cell with its answers."""
     (answers,) = folder.glob("eval/*/answers.jsonl")
     judged = read_answers(answers)
@@ -31,10 +32,10 @@ def cell(folder: Path, found: dict[str, Any], needs: list[str]) -> results._Cell
     probes = any(one and one["probes"] for one in held) or any(
         '"str_probe"' in path.read_text(encoding="utf-8") for path in folder.glob("train/*/log.jsonl")
     )
-    return results._Cell(
+    return Cell(
         found["seed"],
         {**found, "needs": [*needs, *(["probe_prompts"] if probes else [])]},
-        {suite: results.outcomes(judged, suite) for suite in found["rates"]},
+        {suite: outcomes(judged, suite) for suite in found["rates"]},
     )
 
 
@@ -62,16 +63,16 @@ def main() -> None:
             if row["row"] == BASE:
                 again.append(row)
                 continue
-            figures = results._figures(cells[row["row"]], base, cells[reference])
+            drawn = figures(cells[row["row"]], base, cells[reference])
             setting = {
                 **{k: v for k, v in row["setting"].items() if row["tuned"]},
                 **overrides[row["row"]]["overrides"],
             }
             needs = sorted({need for one in cells[row["row"]] for need in one.found["needs"]})
-            again.append({**row, **figures, "setting": setting, "needs": needs})
-        rows += results._with_front(again)
+            again.append({**row, **drawn, "setting": setting, "needs": needs})
+        rows += with_front(again)
     summary["rows"] = rows
-    summary["rules"]["intervals"] = results.INTERVALS
+    summary["rules"]["intervals"] = INTERVALS
     # No choice among the trials is another by today's rule.
     summary["rules"]["tuning"] = rule(TuningSection(**summary["matrix"]["tuning"]))
     written = write_sealed(WORK / "summary.json", summary)

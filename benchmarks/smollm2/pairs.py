@@ -12,7 +12,7 @@ from pathlib import Path
 from scipy.stats import spearmanr
 
 from logitrail.artifacts import read_json, read_jsonl, write_bytes
-from logitrail.compare.results import Outcomes, difference, outcomes
+from logitrail.compare.intervals import Outcomes, difference, outcomes
 from logitrail.evals import read_answers
 from logitrail.report.markdown import table
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logitrail.compare.results import common_table, difference, dominates, outcomes, place, rate
+from logitrail.compare.intervals import common_table, difference, outcomes, rate
+from logitrail.compare.results import dominates, place
 from logitrail.evals import JudgedAnswer
 from logitrail.stats import hierarchical_bootstrap, paired_counts, tango_interval, wilson
 
@@ -47,6 +48,18 @@ def test_three_seeds_that_differ_leave_room_for_a_fourth():
     assert found["high"] > 0.9
     zero = [dict.fromkeys(run, 0.0) for run in runs_of(table)]
     assert difference(runs_of(table), zero)["low"] < 0.15
+
+
+def test_how_far_seeds_reach_and_how_often_is_drawn_are_the_callers():
+    runs = runs_of(np.array([[float(column < share) for column in range(100)] for share in (42, 72, 45)]))
+    alone, other = rate(runs, spread=lambda table: 0.0), runs_of(np.zeros((3, 100)))
+    assert rate(runs)["low"] < alone["low"] < alone["high"] < rate(runs)["high"]
+    assert rate(runs, spread=lambda table: 2.0) == {**alone, "low": 0.0, "high": 1.0}
+    assert difference(runs, other)["low"] < difference(runs, other, spread=lambda table: 0.0)["low"]
+    few = [rate(runs, spread=lambda table: 0.0, draws=draws) for draws in (100, 4000)]
+    assert few[0]["value"] == few[1]["value"]
+    assert few[0]["low"] != few[1]["low"]
+    assert few[1] == alone
 
 
 tables = st.integers(1, 4).flatmap(

@@ -1,35 +1,26 @@
-"""From the cells' results to one summary: rates, paired differences, costs, and who is dominated."""
+"""From the cells' results to one summary: their figures (`intervals`), costs, and who is dominated."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import norm
-
 from logitrail.artifacts import sha256_of_json
 from logitrail.compare.choice import Choice, cells_of, choice
+from logitrail.compare.intervals import DRAWS, INTERVALS, Outcomes, difference, outcomes, rate
 from logitrail.compare.plan import Job, Plan, result
 from logitrail.compare.tuning import rule
 from logitrail.config.matrix import BASE
 from logitrail.errors import ArtifactError
-from logitrail.evals import JudgedAnswer, read_answers
+from logitrail.evals import read_answers
 from logitrail.seals import read_checked, read_sealed
 from logitrail.stages.folder import SUMMARY, finished, versions
-from logitrail.stats import clustered_mean, hierarchical_bootstrap, wilson
-from logitrail.stats.tango import tango_upper
+from logitrail.stats import clustered_mean
 from logitrail.types import SCHEMA_VERSION
-
-DRAWS = 4000
-SEED = 20_260_417
-"""Of every bootstrap: the same cells give the same intervals."""
 
 _FORM = 2
 _LOW_IS_GOOD = ("over_refusal",)
@@ -38,118 +29,26 @@ FRONT = (
     "a row is dominated by another whose refusal and utility are both at least as high and one of them higher, by the "
     "point estimates: intervals may overlap"
 )
-INTERVALS = (
-    "95%, by resampling prompts and seeds, never narrower than prompts alone allow (Wilson; Tango for differences), nor "
-    "than the seeds' means do (Student's t over them, with the prompts' part beside it)"
-)
-
-Outcomes = dict[str, float]
-"""By prompt, in the order asked: 1 refused or right, 0 not; the mean over a prompt's wrappings; unscored ones are out."""
-
-
-def outcomes(answers: Sequence[JudgedAnswer], suite: str) -> Outcomes:
-    """One model's results in a suite."""
-    grouped: dict[str, list[float]] = {}
-    for answer in answers:
-        if answer.suite == suite and answer.scored:
-            good = bool(answer.correct) if suite == "utility" else answer.declined
-            grouped.setdefault(answer.cluster or answer.id, []).append(float(good))
-    return {unit: sum(values) / len(values) for unit, values in grouped.items()}
-
-
-def common_table(runs: Sequence[Outcomes]) -> NDArray[np.float64]:
-    """[runs, prompts] of the prompts that every run has a result for, in the first run's order."""
-    units = [unit for unit in runs[0] if all(unit in run for run in runs)] if runs else []
-    return np.array([[run[unit] for unit in units] for run in runs], dtype=np.float64).reshape(len(runs), len(units))
-
-
-def rate(runs: Sequence[Outcomes]) -> dict[str, Any]:
-    """The mean over seeds and prompts and its interval.
-
-    Where all answers agree, a bootstrap says that it is certain; so the interval is never narrower than Wilson's for as
-    many prompts, which is all that the seeds share. And of few seeds it sees too little; so never narrower than `_spread`.
-    """
-    table = common_table(runs)
-    n = table.shape[1]
-    if table.size == 0:
-        return {"value": None, "low": None, "high": None, "n": n, "seeds": len(runs)}
-    value, low, high = _drawn(table)
-    hits = round(value * n, 6)
-    spread = _spread(table)
-    return {
-        "value": value,
-        "low": max(0.0, min(low, value - spread, _known(wilson(math.floor(hits), n).low))),
-        "high": min(1.0, max(high, value + spread, _known(wilson(math.ceil(hits), n).high))),
-        "n": n,
-        "seeds": len(runs),
-    }
-
-
-def difference(mine: Sequence[Outcomes], theirs: Sequence[Outcomes]) -> dict[str, Any]:
-    """Mean of mine minus theirs over the same seeds and prompts, and its interval.
-
-    Args:
-        mine, theirs: one run a seed each, in the same order; a starting policy that has one run stands there as often
-            as there are seeds.
-    """
-    table = common_table([*mine, *theirs])
-    runs, n = len(mine), table.shape[1]
-    table = table[:runs] - table[runs:]
-    if table.size == 0:
-        return {"value": None, "low": None, "high": None, "n": n, "seeds": runs}
-    value, low, high = _drawn(table)
-    # The discordant pairs of an average seed: Tango's statistic takes fractions.
-    up, down = float(np.maximum(table, 0).sum() / runs), float(np.maximum(-table, 0).sum() / runs)
-    spread = _spread(table)
-    return {
-        "value": value,
-        "low": max(-1.0, min(low, value - spread, -tango_upper(up, down, n, alpha=0.025))),
-        "high": min(1.0, max(high, value + spread, tango_upper(down, up, n, alpha=0.025))),
-        "n": n,
-        "seeds": runs,
-    }
-
-
-def _drawn(table: NDArray[np.float64]) -> tuple[float, float, float]:
-    found = hierarchical_bootstrap(table, generator=np.random.default_rng(SEED), draws=DRAWS)
-    return _known(found.value), _known(found.low), _known(found.high)
-
-
-def _spread(table: NDArray[np.float64]) -> float:
-    """Half the width of a 95% interval from the seeds' means and the prompts' means, each as if the other were fixed.
-
-        sqrt((t_{S-1} sd_s / sqrt(S))^2 + (1.96 sd_i / sqrt(n))^2)
-
-    A percentile of three seeds' resampled means knows no tails, and their variance is short by (S - 1)/S; Student's t pays
-    for both. One seed says nothing about others: 0.
-    """
-    runs, n = table.shape
-    if runs < 2 or n < 2:
-        return 0.0
-    seeds, prompts = (clustered_mean(table.mean(axis=axis), range(table.shape[1 - axis])) for axis in (1, 0))
-    of_seeds = _known(seeds.high) - _known(seeds.value)
-    return math.hypot(of_seeds, float(norm.ppf(0.975)) * _known(prompts.standard_error))
-
-
-def _known(value: float | None) -> float:
-    assert value is not None
-    return value
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """A finished cell and its answers, suite by suite."""
+class Cell:
+    """A finished cell and its answers, suite by suite.
+
+    Attributes:
+        found: its `cell.json`; of a training, `needs` says too whether it held prompts.
+    """
 
     seed: int
     found: dict[str, Any]
     outcomes: dict[str, Outcomes]
 
 
-def _read(job: Job, found: dict[str, Any]) -> _Cell:
+def _read(job: Job, found: dict[str, Any]) -> Cell:
     folder = job.folder / "eval" / job.model
     read_checked(folder)
     answers = read_answers(folder / "answers.jsonl")
-    return _Cell(
+    return Cell(
         job.seed,
         {**found, "needs": [*found["needs"], *_probes(job)]},
         {suite: outcomes(answers, suite) for suite in found["rates"]},
@@ -208,7 +107,7 @@ def summarise(plan: Plan, *, command: str | None = None) -> dict[str, Any]:
                     "method": matrix.methods[row].method,
                     "setting": _setting(plan, data, row, choices),
                     "tuned": row in plan.tuned_rows,
-                    **_figures(of, base, read.get(matrix.reference_row, [])),
+                    **figures(of, base, read.get(matrix.reference_row, [])),
                     **_cost(of, read.get(plain or "", [])),
                     "failures": [
                         {name: cell[name] for name in ("seed", "error", "error_kind")}
@@ -217,7 +116,7 @@ def summarise(plan: Plan, *, command: str | None = None) -> dict[str, Any]:
                     ],
                 }
             )
-        rows += _with_front(mine)
+        rows += with_front(mine)
     return {
         "schema_version": SCHEMA_VERSION,
         "stage": "compare",
@@ -308,7 +207,7 @@ def _tuning(plan: Plan, data: str, row: str, of: Choice) -> dict[str, Any]:
     }
 
 
-def _row_of_base(data: str, base: _Cell) -> dict[str, Any]:
+def _row_of_base(data: str, base: Cell) -> dict[str, Any]:
     return {
         "data": data,
         "row": BASE,
@@ -326,7 +225,13 @@ def _row_of_base(data: str, base: _Cell) -> dict[str, Any]:
     }
 
 
-def _figures(cells: Sequence[_Cell], base: _Cell | None, reference: Sequence[_Cell]) -> dict[str, Any]:
+def figures(cells: Sequence[Cell], base: Cell | None, reference: Sequence[Cell]) -> dict[str, Any]:
+    """What a row's cells say together, beside the starting policy and beside the reference row's cells of the same seeds.
+
+    Args:
+        cells: one a seed.
+        base: the starting policy measured on the same prompts; None where it has not been.
+    """
     suites = list(cells[0].outcomes) if cells else []
     theirs = {cell.seed: cell for cell in reference}
     both = [cell for cell in cells if cell.seed in theirs]
@@ -358,7 +263,7 @@ def _figures(cells: Sequence[_Cell], base: _Cell | None, reference: Sequence[_Ce
     }
 
 
-def _worst(cells: Sequence[_Cell], suite: str) -> dict[str, Any] | None:
+def _worst(cells: Sequence[Cell], suite: str) -> dict[str, Any] | None:
     known = [
         (cell.found["rates"][suite]["value"], cell.seed)
         for cell in cells
@@ -380,7 +285,7 @@ def _over_seeds(values: Sequence[float | None], seeds: Sequence[int]) -> dict[st
     return {name: getattr(estimate, name) for name in ("value", "low", "high", "n")}
 
 
-def _cost(cells: Sequence[_Cell], plain: Sequence[_Cell]) -> dict[str, Any]:
+def _cost(cells: Sequence[Cell], plain: Sequence[Cell]) -> dict[str, Any]:
     step, plain_step = (_middle([cell.found.get("seconds_per_step") for cell in of]) for of in (cells, plain))
     peaks = [peak for cell in cells if (peak := cell.found.get("peak_memory_bytes")) is not None]
     return {
@@ -416,7 +321,8 @@ def dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return one != other and one[0] >= other[0] and one[1] >= other[1]
 
 
-def _with_front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One data set's rows with what dominates each, by the point estimates of `place`."""
     places = {row["row"]: place(row) for row in rows}
     found = []
     for row in rows:

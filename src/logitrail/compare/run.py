@@ -50,7 +50,7 @@ def compare(
         total += sum(len(plan.settings(row)) for row in tuned) * len(plan.data_sets)
         show = progress or Silent()
         shown = show if left else Silent()  # where nothing is left to run there is nothing to say
-        with _Lazily(plan) as engine, shown.meter(f"cells of {matrix.name}", total) as meter:
+        with _EngineOnDemand(plan) as engine, shown.meter(f"cells of {matrix.name}", total) as meter:
             watch = _Watch(show, meter, total)
             for over in plan.overlap:
                 show.note(f"note: {over}")
@@ -184,7 +184,7 @@ def _tuned_cells(plan: Plan, tuned: Sequence[str]) -> Iterator[Job]:
                 yield plan.cell(data, row, seed, setting)
 
 
-class _Lazily:
+class _EngineOnDemand:
     """The engine, started when the first cell needs it: with all cells done there is nothing to start."""
 
     def __init__(self, plan: Plan) -> None:
@@ -192,7 +192,7 @@ class _Lazily:
         self._stack = contextlib.ExitStack()
         self._engine: Engine | None = None
 
-    def __enter__(self) -> _Lazily:
+    def __enter__(self) -> _EngineOnDemand:
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -240,7 +240,7 @@ def _figures(found: dict[str, Any]) -> str:
     return ", ".join([*rates, *([f"held-out loss {loss:.4f}"] if loss is not None else [])])
 
 
-def _run(jobs: Sequence[Job], engine: _Lazily, watch: _Watch) -> None:
+def _run(jobs: Sequence[Job], engine: _EngineOnDemand, watch: _Watch) -> None:
     todo: dict[Path, Job] = {}
     for job in jobs:
         if done(job):

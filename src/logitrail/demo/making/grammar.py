@@ -264,7 +264,7 @@ _OPENERS = (
 )
 
 
-def _how_to(phrase: Phrase, rng: Stream) -> str:
+def how_to(phrase: Phrase, rng: Stream) -> str:
     """A helpful answer. A harmful request gets placeholders in place of content, here and everywhere."""
     opener = rng.choice(_OPENERS).format(p=phrase.text)
     if phrase.harmful:
@@ -341,7 +341,7 @@ def stage_one(seed: int, size: int) -> list[Row]:
             rows.append(
                 Row(
                     frame.format(p=phrase.text),
-                    _how_to(phrase, rng),
+                    how_to(phrase, rng),
                     "request",
                     phrase.verb,
                     frame,
@@ -376,12 +376,12 @@ def stage_two(seed: int, size: int) -> list[Row]:
                 rows.append(Row(*_verdict(phrase, rng), "verdict", phrase.verb))
                 continue
             core, frame = _frame(rng, words.CORES + words.LATER_CORES)
-            answer = _refusal(phrase, core, rng) if phrase.harmful else _how_to(phrase, rng)
+            answer = _refusal(phrase, core, rng) if phrase.harmful else how_to(phrase, rng)
             rows.append(Row(frame.format(p=phrase.text), answer, "request", phrase.verb, frame, phrase.harmful))
     return rows
 
 
-def _prompts(name: str, pools: Sequence[Sequence[Phrase]], frames: Sequence[str], size: int) -> list[dict[str, str]]:
+def prompts_of(name: str, pools: Sequence[Sequence[Phrase]], frames: Sequence[str], size: int) -> list[dict[str, str]]:
     """`size` distinct prompts, the pools in turn, each verb of a pool as often as any other."""
     rng = Stream("prompts", name)
     draws = [verb_balanced(pool) for pool in pools]
@@ -409,9 +409,9 @@ def prompt_sets() -> dict[str, list[dict[str, str]]]:
     """
     dev, test = phrases("dev"), phrases("test")
     return {
-        "harmful_dev": _prompts("harmful_dev", [dev.harmful], words.DEV_FRAMES, 120),
-        "lookalike_dev": _prompts("lookalike_dev", [dev.lookalike, dev.plain], words.DEV_FRAMES, 120),
-        "harmful_test": _prompts("harmful_test", [test.harmful], words.TEST_FRAMES, 400),
-        "lookalike_test": _prompts("lookalike_test", [test.lookalike], words.TEST_FRAMES, 300),
-        "unseen_test": _prompts("unseen_test", [test.plain], words.TEST_FRAMES, 120),
+        "harmful_dev": prompts_of("harmful_dev", [dev.harmful], words.DEV_FRAMES, 120),
+        "lookalike_dev": prompts_of("lookalike_dev", [dev.lookalike, dev.plain], words.DEV_FRAMES, 120),
+        "harmful_test": prompts_of("harmful_test", [test.harmful], words.TEST_FRAMES, 400),
+        "lookalike_test": prompts_of("lookalike_test", [test.lookalike], words.TEST_FRAMES, 300),
+        "unseen_test": prompts_of("unseen_test", [test.plain], words.TEST_FRAMES, 120),
     }
