@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from logitrail.errors import RecipeError
-from logitrail.methods import METHODS, method
+from logitrail.methods import METHODS, Companion, Method, Part, method
 
 
 def test_a_part_that_fixes_the_order_comes_behind_those_that_change_the_rows():
@@ -32,3 +32,31 @@ def test_every_two_parts_stand_in_one_order_at_least():
                 continue
             made += 1
         assert made >= 1, (one, other)
+
+
+def test_what_each_method_takes_as_the_aligned_model():
+    """A chain that holds the original refuses `start only`, and says what `start` holds."""
+    told = {name: part.compares_with for name, part in METHODS.items() if part.compares_with != "none"}
+    assert told == {"kl": "start", "constrained": "start", "pact": "start only", "safegrad": "start only"}
+    assert method("str+kl+safegrad").comparing_with("start only") == ["safegrad"]
+    for part in METHODS.values():
+        for hook in filter(None, (part.term, part.companion)):
+            made = hook if isinstance(hook, type) else hook(None, part.options())
+            assert not made.needs_reference or part.compares_with != "none", part.name
+
+
+def test_a_part_that_can_see_a_model_and_says_nothing_is_of_its_start_alone():
+    hooks = {"term": lambda *_: None, "companion": lambda *_: Companion(), "finish": lambda *_: None}
+    for name, hook in hooks.items():
+        part = Part("new", "", "", **{name: hook})
+        assert Method("sft+new", (METHODS["sft"], part)).comparing_with("start only") == ["new"]
+    assert Part("new", "", "").compares_with == "none"
+
+
+def test_facts_of_one_word_hold_for_what_it_is_joined_to():
+    assert method("sft+project").subtracts_base
+    assert not method("pact").subtracts_base
+    assert method("sft").watches_cache
+    assert not any(method(name).watches_cache for name in ("sft+ema", "str", "mix"))
+    for part in METHODS.values():
+        assert part.options.model_validate(dict(part.small)) is not None

@@ -1,24 +1,18 @@
-"""The safety prompt goes in front, once, and changes nothing else."""
+"""The safety prompt stands before every prompt at inference, and in no row of the training."""
 
 from __future__ import annotations
 
-from logitrail.methods.ptst import SAFETY_PROMPT, Options, with_safety_prompt
-
-
-def test_in_front_of_a_conversation_without_a_system_message():
-    messages = [{"role": "user", "content": "hello"}]
-    result = with_safety_prompt(messages)
-    assert result == [{"role": "system", "content": SAFETY_PROMPT}, {"role": "user", "content": "hello"}]
-    assert messages == [{"role": "user", "content": "hello"}]
-
-
-def test_before_the_text_of_the_system_message_there_is():
-    messages = [{"role": "system", "content": "Speak French."}, {"role": "user", "content": "hello"}]
-    result = with_safety_prompt(messages, "Be careful.")
-    assert result[0] == {"role": "system", "content": "Be careful.\n\nSpeak French."}
-    assert result[1:] == messages[1:]
-    assert messages[0]["content"] == "Speak French."
+from logitrail.methods import method
+from logitrail.methods.ptst import SAFETY_PROMPT, Options
 
 
 def test_the_default_prompt_is_ours():
     assert Options().prompt == SAFETY_PROMPT
+    assert method("ptst").system({}) == SAFETY_PROMPT
+
+
+def test_a_prompt_of_the_recipe_s_own():
+    ptst = method("sft+ptst")
+    assert ptst.system({"ptst": {"prompt": "Be careful."}}) == "Be careful."
+    assert not ptst.changes_rows
+    assert method("sft").system({}) is None

@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logitrail.errors import ModelError
-from logitrail.methods import ema
+from logitrail.errors import ArtifactError, ModelError
+from logitrail.methods import Training, ema, lisa
 from logitrail.methods.interpolate import interpolated, scaled_adapter
+from logitrail.reference import lora_factor
 
 
 def weights(seed: int, dtype=torch.float64) -> dict[str, torch.Tensor]:
@@ -93,6 +94,26 @@ def test_an_adapter_that_is_not_linear_is_refused(name):
         scaled_adapter({"q.lora_B.weight": torch.ones(2, 1), name: torch.ones(2)}, 0.5)
 
 
+def test_an_adapter_is_not_scaled_past_its_ends():
+    with pytest.raises(ValueError, match="between 0"):
+        scaled_adapter({"q.lora_B.weight": torch.ones(2, 1)}, 1.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        ("base_model.model.q.lora_A.default.weight", "down"),
+        ("base_model.model.q.lora_B.default.bias", "up"),
+        ("embed.lora_embedding_A.default", "down"),
+        ("embed.lora_embedding_B.default", "up"),
+        ("q.lora_magnitude_vector.default.weight", None),
+        ("lora_Bitter.weight", None),
+    ],
+)
+def test_the_factors_of_lora_by_name(name, factor):
+    assert lora_factor(name) == factor
+
+
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 1000), decay=st.floats(0, 0.999), steps=st.integers(0, 6))
 def test_the_average_equals_its_closed_form(seed, decay, steps):
@@ -105,7 +126,6 @@ def test_the_average_equals_its_closed_form(seed, decay, steps):
         for step in range(1, steps + 1):
             expected = expected + (1 - decay) * decay ** (steps - step) * path[step][name]
         torch.testing.assert_close(average[name], expected)
-    assert ema.share_of_start(decay, steps) == pytest.approx(decay**steps)
 
 
 def test_the_average_by_hand():
@@ -129,3 +149,17 @@ def test_the_average_is_a_copy_in_float32_that_keeps_small_steps():
 def test_another_set_of_weights_is_refused():
     with pytest.raises(ValueError, match="'v' is in one of them only"):
         ema.update(ema.started(weights(0)), {"w": weights(0)["w"]}, 0.9)
+
+
+COMPANIONS = [ema.Averaging(ema.Options()), lisa.Proximal(lisa.Options())]
+
+
+@pytest.mark.parametrize("companion", COMPANIONS, ids=lambda one: type(one).__name__)
+def test_a_checkpoint_of_other_weights_is_refused(companion):
+    companion.begin(Training(torch.nn.Linear(2, 3), None, None, None, 0))
+    state = {name: value + 1 for name, value in companion.state().items()}
+    companion.load(state)
+    assert all(torch.equal(value, state[name]) for name, value in companion.state().items())
+    for wrong, name in (({"weight": state["weight"]}, "bias"), (state | {"bias": torch.zeros(1)}, "bias")):
+        with pytest.raises(ArtifactError, match=rf"other weights .*'{name}' differs.* delete it"):
+            companion.load(wrong)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from logitrail.errors import RecipeError
+from logitrail.errors import ArtifactError, RecipeError
 from logitrail.methods import Companion
+from logitrail.methods.ema import Averaging, Options
 from tests.tiny import tiny_llama
 from tests.train.setting import largest_difference, lora, move, str_trainer, weights
 
@@ -136,6 +137,24 @@ def test_a_companion_sees_whole_gradients_once_a_step(tokenizer, tokens, tmp_pat
     twice = str_trainer(tokenizer, tokens, tmp_path / "b", **{**settings, "learning_rate": 0.02})
     twice.train()
     assert largest_difference(weights(doubled), weights(twice)) < 1e-6
+
+
+def test_a_checkpoint_of_other_companions_is_refused_by_its_file(tokenizer, tokens, tmp_path):
+    """Where nobody has named the run, so that the checkpoint's own state cannot tell."""
+    for place, before, now, words in (
+        ("none", [], [Averaging(Options())], "is missing"),
+        (
+            "fewer",
+            [Averaging(Options())],
+            [Averaging(Options()), Averaging(Options())],
+            "cannot be used: .*other weights",
+        ),
+    ):
+        saved = plain(max_steps=2, save_strategy="steps", save_steps=1)
+        str_trainer(tokenizer, tokens, tmp_path / place, companions=before, **saved).train()
+        resumed = str_trainer(tokenizer, tokens, tmp_path / "again", companions=now, **saved)
+        with pytest.raises(ArtifactError, match=f"companions.safetensors {words}.* delete"):
+            resumed.train(resume_from_checkpoint=str(tmp_path / place / "checkpoint-1"))
 
 
 def test_off_with_a_weight_is_an_error(tokenizer, tokens, tmp_path):

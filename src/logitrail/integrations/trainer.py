@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from logitrail.errors import DataError, NumericalError, RecipeError
-from logitrail.losses import anchor_difference, anchor_form, position_mask, position_penalty
+from logitrail.losses import anchor_difference, position_mask, position_penalty
 from logitrail.models.head import SafetyHead
 from logitrail.models.hidden import capture_hidden
 from logitrail.reference import AdapterOff, Frozen, ReferenceProvider, why_not_adapter_off
@@ -66,15 +66,8 @@ class SafetyTokenMixin:
             if settings.str_tokens is None
             else SafetyTokens.load(Path(settings.str_tokens), tokenizer)
         )
-        form = anchor_form(settings.str_anchor)
-        compliance = list(self.safety_tokens.compliance_ids) if form.needs_compliance else []
-        if form.needs_compliance and not compliance:
-            raise RecipeError(f"anchor {settings.str_anchor!r} needs compliance openers, and these tokens have none")
-        self._str_compliance = len(compliance)
+        form, ids, self._str_compliance, self._str_weights = self.safety_tokens.for_anchor(settings.str_anchor)
         self._str_logsumexp = form.needs_logsumexp
-        weights = list(self.safety_tokens.weights)
-        self._str_weights = torch.tensor(weights) if form.per_token and any(w != 1.0 for w in weights) else None
-        ids = [*self.safety_tokens.ids, *compliance]
         self._str_head = SafetyHead(host.model, ids)
         self._str_head.verify(host.model)
         self._str_reference: ReferenceProvider = (

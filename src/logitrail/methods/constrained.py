@@ -109,4 +109,12 @@ class ConstrainedTerm:
         return constrained_loss(at.log_probs, reference, betas_at(at.place, self.options)).sum()
 
 
-PART = Part("constrained", SUMMARY, SOURCE, options=Options, term=lambda resources, options: ConstrainedTerm(options))
+# It could stand in any chain before it was said there what it holds, and finished ones stay valid.
+PART = Part(
+    "constrained",
+    SUMMARY,
+    SOURCE,
+    options=Options,
+    term=lambda resources, options: ConstrainedTerm(options),
+    aligned="start",
+)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from logitrail.config.recipe import Section
 from logitrail.losses.anchors import widen
 from logitrail.methods.method import Part
-from logitrail.methods.rows import trained_weights
+from logitrail.methods.rows import taken_back, trained_weights
 from logitrail.methods.seam import Companion, Training
 
 SUMMARY = "the kept weights are an exponential moving average of the trained ones, begun at the starting policy"
@@ -24,7 +24,8 @@ SOURCE = "Kim et al., arXiv 2508.12531 (idea; the default decay is ours)"
 
 
 class Options(Section):
-    """After n steps decay^n of the average is still the starting policy: the decay belongs to the training's length."""
+    """After n steps decay^n of the average is still the starting policy (0.99: 0.37 after 100 steps): the decay belongs to
+    the training's length."""
 
     decay: float = Field(0.99, ge=0, lt=1, description="Share of the average that stays at each step.")
 
@@ -62,11 +63,6 @@ def update(average: MutableMapping[str, Tensor], weights: Mapping[str, Tensor], 
         kept.lerp_(weight.detach().to(kept), 1.0 - decay)
 
 
-def share_of_start(decay: float, steps: int) -> float:
-    """decay^steps: how much of the average is still the starting policy. 0.99 gives 0.37 after 100 steps."""
-    return float(decay**steps)
-
-
 class Averaging(Companion):
     """Keeps the average beside the training and puts it in the weights' place at the end."""
 
@@ -87,8 +83,7 @@ class Averaging(Companion):
         return self._average
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        assert self._average.keys() == state.keys()
-        self._average = {name: state[name].to(kept) for name, kept in self._average.items()}
+        self._average = taken_back(self._average, state, what="an average")
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -97,4 +92,11 @@ class Averaging(Companion):
             weight.copy_(self._average[name])
 
 
-PART = Part("ema", SUMMARY, SOURCE, options=Options, companion=lambda resources, options: Averaging(options))
+PART = Part(
+    "ema",
+    SUMMARY,
+    SOURCE,
+    options=Options,
+    companion=lambda resources, options: Averaging(options),
+    aligned="none",
+)

@@ -14,6 +14,7 @@ from logitrail.losses.anchors import widen
 from logitrail.methods.method import Part
 from logitrail.methods.rows import trained_weights
 from logitrail.methods.seam import Resources
+from logitrail.reference import lora_factor
 
 SUMMARY = "WiSE-FT: after training, weights between the starting and the fine-tuned ones"
 SOURCE = "Wortsman et al., arXiv 2109.01903, section 3"
@@ -70,6 +71,7 @@ def scaled_adapter(adapter: Mapping[str, Tensor], coefficient: float) -> dict[st
         coefficient: c.
 
     Raises:
+        ValueError: a coefficient outside [0, 1].
         ModelError: the adapter holds something whose effect is not linear in B: DoRA's magnitudes, or whole modules and
             token rows trained beside it. Merge it and interpolate the merged weights.
     """
@@ -77,10 +79,10 @@ def scaled_adapter(adapter: Mapping[str, Tensor], coefficient: float) -> dict[st
         raise ValueError(f"coefficient is {coefficient}; it must lie between 0 (start) and 1 (end)")
     result = {}
     for name, weight in adapter.items():
-        parts = name.split(".")
-        if "lora_B" in parts or "lora_embedding_B" in parts:
+        factor = lora_factor(name)
+        if factor == "up":
             result[name] = (coefficient * widen(weight)).to(weight.dtype)
-        elif "lora_A" in parts or "lora_embedding_A" in parts:
+        elif factor == "down":
             result[name] = weight.clone()
         else:
             raise ModelError(
@@ -104,4 +106,4 @@ def _finish(model: nn.Module, resources: Resources, options: Options) -> None:
         weight.copy_(ended[name])
 
 
-PART = Part("interpolate", SUMMARY, SOURCE, options=Options, finish=_finish)
+PART = Part("interpolate", SUMMARY, SOURCE, options=Options, finish=_finish, aligned="none")

@@ -144,4 +144,5 @@ class KLTerm:
         return tiled(divergence, at.hidden, at.head, states.hidden, states.head, rows=self.options.tile_rows)
 
 
-PART = Part("kl", SUMMARY, SOURCE, options=Options, term=lambda resources, options: KLTerm(options))
+# It could stand in any chain before it was said there what it holds, and finished ones stay valid.
+PART = Part("kl", SUMMARY, SOURCE, options=Options, term=lambda resources, options: KLTerm(options), aligned="start")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from logitrail.config.recipe import Section
 from logitrail.errors import RecipeError
 from logitrail.methods.method import Part
-from logitrail.methods.rows import Row, Source, taken, trained_weights
+from logitrail.methods.rows import Row, Source, taken, taken_back, trained_weights
 from logitrail.methods.seam import Arranged, Batches, Companion, Resources, Training
 
 SUMMARY = "Lisa: turns on safety rows and on task rows, each held near where it began"
@@ -160,8 +160,7 @@ class Proximal(Companion):
         return self._anchor
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        assert self._anchor.keys() == state.keys()
-        self._anchor = {name: state[name].to(kept) for name, kept in self._anchor.items()}
+        self._anchor = taken_back(self._anchor, state, what="a turn's beginning")
 
 
 def _arranged(rows: Dataset, resources: Resources, options: Options, batches: Batches) -> Arranged:
@@ -191,4 +190,6 @@ PART = Part(
     rows=_arranged,
     ordered=True,
     companion=lambda resources, options: Proximal(options),
+    aligned="none",
+    small={"task_steps": 1, "safety_steps": 1},  # a turn each instead of hundreds of steps
 )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from torch import nn
@@ -19,6 +19,11 @@ from logitrail.methods.seam import Arranged, Batches, Companion, Resources, Term
 
 class NoOptions(Section):
     """Of a method that has none of its own."""
+
+
+Aligned = Literal["none", "start", "start only"]
+"""What a part takes as the aligned model beside the recipe's `reference`, which a chain may set to the original: no model,
+the one that a training starts from whatever the reference is, or that one, so that another reference is refused."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,12 @@ class Part:
         companion: what goes along with the steps.
         finish: changes the trained model before it is kept.
         system: the text that is put before every prompt when the trained model is asked.
+        aligned: what it compares with. None is `none` for a part that cannot see a model, and `start only` for one with a
+            term, a companion or a finish: those can ask for the starting policy, and no `reference` reaches them.
+        subtracts_base: whether it takes start - `model.base`, matrix by matrix, as the direction of alignment: a chain that
+            holds the original moves the base along with its start.
+        watches_cache: whether it anchors nothing and yet logs its distance from a reference cache that the run keeps.
+        small: options with which a few steps show all that it does.
     """
 
     name: str
@@ -54,6 +65,18 @@ class Part:
     companion: Callable[[Resources, Any], Companion] | None = None
     finish: Callable[[nn.Module, Resources, Any], None] | None = None
     system: Callable[[Any], str] | None = None
+    aligned: Aligned | None = None
+    subtracts_base: bool = False
+    watches_cache: bool = False
+    small: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def compares_with(self) -> Aligned:
+        """`aligned`, settled."""
+        if self.aligned is not None:
+            return self.aligned
+        sees_models = any(hook is not None for hook in (self.term, self.companion, self.finish))
+        return "start only" if sees_models else "none"
 
 
 def safety_file(recipe: Recipe, method: str) -> Path:
@@ -111,6 +134,20 @@ class Method:
     def changes_rows(self) -> bool:
         """Whether it trains on other rows than the task's."""
         return any(part.rows is not None for part in self.parts)
+
+    @property
+    def subtracts_base(self) -> bool:
+        """Whether a part takes start - `model.base` as the direction of alignment."""
+        return any(part.subtracts_base for part in self.parts)
+
+    @property
+    def watches_cache(self) -> bool:
+        """Whether it is a yardstick that logs its distance from the run's reference cache: no part does more."""
+        return all(part.watches_cache for part in self.parts)
+
+    def comparing_with(self, aligned: Aligned) -> list[str]:
+        """The words of the parts that take this as the aligned model."""
+        return [part.name for part in self.parts if part.compares_with == aligned]
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -284,4 +284,12 @@ def mean_probabilities(model: nn.Module, rows: Sequence[AnsweredRow], *, batch: 
     return total / len(rows)
 
 
-PART = Part("pact", SUMMARY, SOURCE, options=Options, needs=("base_model", "safety_data"), term=PactTerm)
+PART = Part(
+    "pact",
+    SUMMARY,
+    SOURCE,
+    options=Options,
+    needs=("base_model", "safety_data"),
+    term=PactTerm,
+    aligned="start only",
+)

@@ -210,4 +210,13 @@ def _of_base(base: Mapping[str, Tensor], name: str) -> Tensor:
     return base[name]
 
 
-PART = Part("project", SUMMARY, SOURCE, options=Options, needs=("base_model",), finish=_finish)
+PART = Part(
+    "project",
+    SUMMARY,
+    SOURCE,
+    options=Options,
+    needs=("base_model",),
+    finish=_finish,
+    aligned="none",
+    subtracts_base=True,
+)

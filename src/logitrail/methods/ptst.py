@@ -6,8 +6,6 @@ is the project's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from pydantic import Field
 
 from logitrail.config.recipe import Section
@@ -28,20 +26,6 @@ class Options(Section):
     """Used when answering, never in training."""
 
     prompt: str = Field(SAFETY_PROMPT, min_length=1, description="System message at inference.")
-
-
-def with_safety_prompt(messages: Sequence[Mapping[str, str]], prompt: str = SAFETY_PROMPT) -> list[dict[str, str]]:
-    """The conversation behind the safety prompt: a system message in front, or before the text of the one it has.
-
-    Args:
-        messages: `role` and `content` each, as chat templates take them; not changed.
-        prompt: the safety prompt.
-    """
-    copies = [dict(message) for message in messages]
-    if copies and copies[0]["role"] == "system":
-        copies[0]["content"] = f"{prompt}\n\n{copies[0]['content']}"
-        return copies
-    return [{"role": "system", "content": prompt}, *copies]
 
 
 PART = Part("ptst", SUMMARY, SOURCE, options=Options, system=lambda options: options.prompt)

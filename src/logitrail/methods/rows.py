@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from datasets import Dataset, concatenate_datasets
 from torch import Tensor, nn
 
-from logitrail.errors import DataError
+from logitrail.errors import ArtifactError, DataError
 from logitrail.models.answered import AnsweredRow, answered_row
 
 if TYPE_CHECKING:
@@ -46,3 +46,18 @@ def answered_rows(tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> list[Ans
 def trained_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights that a training changes, by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def taken_back(kept: Mapping[str, Tensor], state: Mapping[str, Tensor], *, what: str) -> dict[str, Tensor]:
+    """What a checkpoint holds in the place of `kept`, on its device and in its type.
+
+    Raises:
+        ArtifactError: it holds other names or shapes, so it is of other weights than those trained now.
+    """
+    odd = kept.keys() ^ state.keys() or {name for name in kept if kept[name].shape != state[name].shape}
+    if odd:
+        raise ArtifactError(
+            f"the checkpoint holds {what} of other weights than those trained now ({min(odd)!r} differs); delete it: "
+            "training then goes on from the checkpoint before it, or from its start"
+        )
+    return {name: state[name].to(weight) for name, weight in kept.items()}

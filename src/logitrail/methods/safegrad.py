@@ -148,4 +148,12 @@ class SafeGradient(Companion):
         return tiled(kl_to_reference, hidden, training.head, states.hidden, states.head) / mask.sum()
 
 
-PART = Part("safegrad", SUMMARY, SOURCE, options=Options, needs=("safety_data",), companion=SafeGradient)
+PART = Part(
+    "safegrad",
+    SUMMARY,
+    SOURCE,
+    options=Options,
+    needs=("safety_data",),
+    companion=SafeGradient,
+    aligned="start only",
+)

@@ -8,4 +8,4 @@ from __future__ import annotations
 
 from logitrail.methods.method import Part
 
-PART = Part("sft", "plain supervised fine-tuning (TRL's SFTTrainer)", "TRL")
+PART = Part("sft", "plain supervised fine-tuning (TRL's SFTTrainer)", "TRL", watches_cache=True)

@@ -125,8 +125,3 @@ def hidden_states(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
     """[batch, length, D] from a pass of the backbone alone: no head, no labels, no key-value cache."""
     kept = {key: value for key, value in inputs.items() if key not in ("labels", "use_cache", "num_items_in_batch")}
     return last_hidden_state(backbone(model)(**kept, use_cache=False))
-
-
-def has_active_dropout(model: nn.Module) -> bool:
-    """Whether training mode would make the model's outputs random."""
-    return any(isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0 for module in model.modules())

@@ -1,6 +1,6 @@
 """The frozen aligned model that the policy started from, in three forms behind one protocol."""
 
-from logitrail.reference.adapter_off import AdapterOff, adapter_layers, adapters_off, why_not_adapter_off
+from logitrail.reference.adapter_off import AdapterOff, adapter_layers, adapters_off, lora_factor, why_not_adapter_off
 from logitrail.reference.building import build_cache
 from logitrail.reference.cache import Cached, CacheIdentity, ReferenceCache
 from logitrail.reference.frozen import Frozen, Several
@@ -25,6 +25,7 @@ __all__ = [
     "adapter_layers",
     "adapters_off",
     "build_cache",
+    "lora_factor",
     "mean_columns",
     "measure",
     "why_not_adapter_off",

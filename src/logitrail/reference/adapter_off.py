@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -16,6 +16,18 @@ from logitrail.reference.provider import ReferenceColumns, ReferenceStates, meas
 
 # Initialisations that take something out of the base weights and put it into the adapter.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "milora")
+
+_LORA_FACTORS: dict[str, Literal["down", "up"]] = {
+    "lora_A": "down",
+    "lora_embedding_A": "down",
+    "lora_B": "up",
+    "lora_embedding_B": "up",
+}
+
+
+def lora_factor(name: str) -> Literal["down", "up"] | None:
+    """Which of LoRA's factors a weight of that name is in PEFT: `down` is A, `up` is B with its bias; None for others."""
+    return next((_LORA_FACTORS[part] for part in name.split(".") if part in _LORA_FACTORS), None)
 
 
 def why_not_adapter_off(model: nn.Module) -> str | None:
@@ -40,7 +52,7 @@ def why_not_adapter_off(model: nn.Module) -> str | None:
 
 def adapter_is_neutral(model: nn.Module) -> bool:
     """Whether the adapter adds nothing yet: every LoRA B (or its embedding twin) is zero."""
-    parts = [value for name, value in model.named_parameters() if "lora_B" in name or "lora_embedding_B" in name]
+    parts = [value for name, value in model.named_parameters() if lora_factor(name) == "up"]
     return bool(parts) and all(not bool(torch.count_nonzero(value.detach())) for value in parts)
 
 

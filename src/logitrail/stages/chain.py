@@ -32,15 +32,10 @@ from logitrail.stages.progress import Progress, Silent
 from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import FILE, read_prompts, tokens
 from logitrail.stages.train import cache, method_config, planned, train, train_key
-from logitrail.train.trainer import require_mean_reference
+from logitrail.train.requirements import require_mean_reference
 from logitrail.types import SCHEMA_VERSION
 
 _SAFETY = ("refusal", "over_refusal")
-
-_FROM_PREVIOUS_ONLY = ("safegrad", "pact")
-_FROM_PREVIOUS_ANYWAY = ("kl", "constrained")
-"""Words whose aligned model is the one that a training starts from: no `reference` reaches them. The latter could be in a
-chain before that was said, and finished ones stay valid."""
 
 
 @dataclass
@@ -67,8 +62,8 @@ class ChainRun:
 
     @property
     def shifts_base(self) -> bool:
-        """Whether later stages need another sibling for `project` to have the original pair's direction."""
-        return self.plan.anchor_to != "previous" and "project" in self.plan.method.split("+")
+        """Whether later stages need another sibling for the method to have the original pair's direction."""
+        return self.plan.anchor_to != "previous" and method(self.plan.method).subtracts_base
 
     def _base(self, number: int) -> str | None:
         """That stage's `model.base`."""
@@ -121,7 +116,7 @@ def chain(run: ChainRun) -> dict[str, Any]:
     _require_possible(run)
     with only_writer(plan.out):
         start = time.perf_counter()
-        held = [word for word in plan.method.split("+") if word in _FROM_PREVIOUS_ANYWAY]
+        held = method(plan.method).comparing_with("start")
         if held and plan.anchor_to != "previous":
             run.progress.note(
                 f"{' and '.join(held)} hold the model that each stage starts from, whatever `anchor_to` says"
@@ -166,15 +161,15 @@ def _require_possible(run: ChainRun) -> None:
         LogitrailError: a stage's method, its options, its data, or the two models that it compares cannot work.
     """
     plan, first = run.plan, run.stages[0]
-    words, needs = plan.method.split("+"), method(plan.method).needs
-    for word in _FROM_PREVIOUS_ONLY:
-        if word in words and plan.anchor_to != "previous":
+    chosen = method(plan.method)
+    if plan.anchor_to != "previous":
+        for word in chosen.comparing_with("start only"):
             raise RecipeError(
                 f"the method {word} takes the model that a stage starts from as the aligned one, and `anchor_to` is "
                 f"{plan.anchor_to}; set `anchor_to: previous`, or choose another method"
             )
     resources = RecipeResources(first, plan.method)
-    if "safety_data" in needs:
+    if "safety_data" in chosen.needs:
         resources.safety_rows()
     for stage in run.stages:
         planned(stage, plan.method)
@@ -189,12 +184,12 @@ def _require_possible(run: ChainRun) -> None:
             read_prompts(path, mine.limit)
     for file in (plan.tokens.file, plan.tokens.templates, *first.recipe.probe_files):
         first.file_hash(file)
-    if "base_model" in needs:
+    if "base_model" in chosen.needs:
         _require_sibling(run, resources)
 
 
 def _require_sibling(run: ChainRun, resources: RecipeResources) -> None:
-    """Raise `LogitrailError` unless `model.base` is there and, for `project`, has the original's matrices.
+    """Raise `LogitrailError` unless `model.base` is there and, where it is subtracted, has the original's matrices.
 
     Not where the first stage is trained: it has used them.
     """
@@ -202,7 +197,7 @@ def _require_sibling(run: ChainRun, resources: RecipeResources) -> None:
     if plan.model.base is not None and (run.folder(0) / "train" / plan.method / SUMMARY).exists():
         return
     base = resources.base_model()
-    if "project" not in plan.method.split("+"):
+    if not method(plan.method).subtracts_base:
         return
     theirs = {name: weight.shape for name, weight in base.named_parameters()}
     start: Any = resources.start_model()
@@ -210,8 +205,8 @@ def _require_sibling(run: ChainRun, resources: RecipeResources) -> None:
     for name, weight in start.named_parameters():
         if weight.ndim == 2 and all(weight is not one for one in whole) and theirs.get(name) != weight.shape:
             raise ModelError(
-                f"the model in `model.base` has no weight {name!r} of shape {tuple(weight.shape)}, and project compares "
-                "matrix with matrix; name a model of the same architecture"
+                f"the model in `model.base` has no weight {name!r} of shape {tuple(weight.shape)}, and "
+                f"{plan.method} compares matrix with matrix; name a model of the same architecture"
             )
 
 

@@ -70,15 +70,13 @@ def measure_drift(
     loader = Loader((first, second), trust_remote_code)
     tokenizer = loader.tokenizer(first)
     found = SafetyTokens.load(tokens, tokenizer) if tokens is not None else SafetyTokens.from_templates(tokenizer)
-    compliance = list(found.compliance_ids) if form.needs_compliance else []
-    if form.needs_compliance and not compliance:
-        raise RecipeError(f"anchor {anchor!r} needs compliance openers beside the safety tokens, and these have none")
+    columns = found.for_anchor(anchor)
     sides: list[ReferenceColumns] = []
     with show.meter("drift", 2 * len(prompts)) as meter:
         for place in (first, second):
             loaded = loader.model(place, dtype=dtype)
             found.check(loaded.tokenizer)
-            sides.append(_columns(loaded, [*found.ids, *compliance], prompts, system, meter))
+            sides.append(_columns(loaded, columns.ids, prompts, system, meter))
             del loaded
     before, after = sides
     difference = anchor_difference(
@@ -87,7 +85,7 @@ def measure_drift(
         anchor=anchor,
         policy_logsumexp=after.logsumexp,
         reference_logsumexp=before.logsumexp,
-        compliance=len(compliance),
+        compliance=columns.compliance,
     )
     count = len(found.ids)
     drift, change = anchor_distance(difference).tolist(), difference.mean(dim=-1).tolist()

@@ -18,6 +18,7 @@ import torch
 
 from logitrail.artifacts import storage_errors, write_jsonl
 from logitrail.config import Recipe
+from logitrail.methods import METHODS
 from logitrail.stages.context import Context
 from logitrail.stages.evaluate import load_named, measured, suites_of, system_of, task_loss
 from logitrail.stages.forecast import Forecast, Piece, pace
@@ -48,8 +49,6 @@ _TRAINING = {
     "report_to": "none",
     "str_probe_every": 1,  # so that the three steps hold the dearest one
 }
-# A turn each of a method that alternates, instead of hundreds of steps.
-_TURNS = {"lisa": {"task_steps": 1, "safety_steps": 1}}
 
 
 @dataclass
@@ -141,7 +140,9 @@ class _Rehearsal:
         if mine is not None:
             section = section.model_copy(update={"mine": mine.model_copy(update={"limit": min(mine.limit, _ASKED)})})
         harmful, harmless = recipe.probe_files
-        turns = {word: {**recipe.method_options.get(word, {}), **turn} for word, turn in _TURNS.items()}
+        turns = {
+            word: {**recipe.method_options.get(word, {}), **part.small} for word, part in METHODS.items() if part.small
+        }
         return recipe.model_copy(
             update={
                 "out": folder / "out",

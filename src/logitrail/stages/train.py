@@ -29,16 +29,10 @@ from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
 from logitrail.train.checkpoints import STATE_FILE, by_step
-from logitrail.train.config import (
-    ANCHOR_ALONE,
-    ANCHOR_WITH_PROBES,
-    FREE,
-    NOTHING_HELD,
-    POSITIONS_ALONE,
-    POSITIONS_WITH_PROBES,
-)
+from logitrail.train.config import FREE, settle
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
+from logitrail.train.requirements import require_held
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -139,7 +133,8 @@ def method_config(
     """The configuration with which that method trains; checkpoints go into its own folder unless another is named.
 
     Raises:
-        RecipeError: an option does not exist, its value cannot work, or nothing would be held.
+        RecipeError: an option does not exist, its value cannot work, probe prompts of a kind are missing, or nothing would
+            be held.
     """
     require_known_options(context.recipe.method_options)
     config = str_config(
@@ -149,12 +144,14 @@ def method_config(
         cache_dir=context.out / "train" / name / "cache" if method(name).changes_rows else context.out / "cache",
         seed=context.recipe.seed,
     )
-    # As the trainer settles it, but before anything is trained; of the finished configuration, whose numbers are numbers.
-    weight = config.str_probe_weight
-    anchored = all(context.recipe.probe_files) if weight is None else weight > 0
-    if method(name).anchors and config.str_positions == FREE and not anchored and config.str_weight != 0:
-        raise RecipeError(NOTHING_HELD)
+    require_held(config, **_probe_kinds(context))
     return config
+
+
+def _probe_kinds(context: Context) -> dict[str, bool]:
+    """Of which kinds the recipe has probe prompts."""
+    harmful, harmless = context.recipe.probe_files
+    return {"harmful": harmful is not None, "harmless": harmless is not None}
 
 
 def require_configs(context: Context) -> None:
@@ -169,27 +166,24 @@ def require_configs(context: Context) -> None:
 
 
 def _options(context: Context, name: str) -> dict[str, Any]:
-    """The recipe's training options as that method uses them."""
+    """The recipe's training options as that method uses them. Anchor and positions are settled by the recipe's weight of
+    the probe prompts, for all its methods alike: they share one cache."""
     chosen = method(name)
     options = chosen.training(context.recipe.training)
-    anchor, positions = _defaults(context)
-    options["str_anchor"] = options.get("str_anchor") or anchor
-    options["str_positions"] = options.get("str_positions") or positions
+    held = settle(
+        anchor=options.get("str_anchor"),
+        positions=options.get("str_positions"),
+        probe_weight=context.recipe.training.get("str_probe_weight"),
+        **_probe_kinds(context),
+    )
+    options |= {"str_anchor": held.anchor, "str_positions": held.positions}
     if not chosen.anchors:
-        kept = _cached_method(context) if name == "sft" else None
+        kept = _cached_method(context) if chosen.watches_cache else None
         if kept is None:
             options["str_reference"] = "off"
         else:  # plain fine-tuning beside STR logs its distance from the cache that is there
             options["str_positions"] = _options(context, kept)["str_positions"]
     return options
-
-
-def _defaults(context: Context) -> tuple[str, str]:
-    """Anchor and positions as `STRConfig` has them, for all methods of a recipe alike: they share one cache."""
-    weight = context.recipe.training.get("str_probe_weight")
-    if all(context.recipe.probe_files) and (weight is None or str(weight).strip("0.") != ""):
-        return ANCHOR_WITH_PROBES, POSITIONS_WITH_PROBES
-    return ANCHOR_ALONE, POSITIONS_ALONE
 
 
 def lora_config(context: Context) -> LoraConfig | None:

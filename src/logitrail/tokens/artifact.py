@@ -98,7 +98,7 @@ def read(path: Path) -> TokensFile:
         ArtifactError: it is missing, not JSON, of a newer format, lacks a key, has a value that cannot be,
             or was changed since it was written. The message names the place.
     """
-    value = read_json(path)
+    value = _read_json(path)
     parsed = parse(path, value)
     if not fits(value):
         raise ArtifactError(
@@ -107,6 +107,20 @@ def read(path: Path) -> TokensFile:
             f"`logitrail seal {path}`"
         )
     return parsed
+
+
+def _read_json(path: Path) -> Any:
+    """As `read_json`, whose advice is for files of a run: a person may have named this one, and meant another."""
+    wanted = f"name the safety_tokens.json that `logitrail tokens` wrote, or {_AGAIN}"
+    try:
+        return read_json(path)
+    except ArtifactError as error:
+        cause = error.__cause__
+        if not path.exists():
+            raise ArtifactError(f"{path} does not exist; {wanted}") from None
+        if isinstance(cause, OSError):
+            raise
+        raise ArtifactError(f"{path} is no safety_tokens.json: it is not valid JSON ({cause}); {wanted}") from cause
 
 
 def parse(path: Path, value: Any) -> TokensFile:

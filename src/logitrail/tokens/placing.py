@@ -25,8 +25,8 @@ class Placed:
     Attributes:
         context: the ids in front of the answer; `context + ids` is the tokenization of the whole text.
         ids: the answer's ids.
-        border: the text of the first token when it also holds characters of the prompt (a merge across the
-            border), else `None`. It is counted as the answer's, and `context` ends in front of it.
+        border: the text of the first token when it also holds characters of the prompt (a merge across the border), else
+            `None`. It is counted as the answer's, and `context` ends in front of it.
     """
 
     context: tuple[int, ...]
@@ -38,20 +38,17 @@ def require_fast(tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise `TokensError` unless the tokenizer can say which characters each token covers."""
     if not getattr(tokenizer, "is_fast", False):
         raise TokensError(
-            f"{type(tokenizer).__name__} is a slow tokenizer, which cannot say where in the text a token "
-            "stands; "
-            "load the fast one (AutoTokenizer.from_pretrained(..., use_fast=True), with `tokenizers` "
-            "installed)"
+            f"{type(tokenizer).__name__} is a slow tokenizer, which cannot say where in the text a token stands; load the "
+            "fast one (AutoTokenizer.from_pretrained(..., use_fast=True), with `tokenizers` installed)"
         )
 
 
 def place(tokenizer: PreTrainedTokenizerBase, response: str, *, prompt: str | list[Message] = NEUTRAL_PROMPT) -> Placed:
     """Tokenize `response` where the model would write it.
 
-    The whole text is tokenized once and cut by character offsets, since a word alone has other ids than the
-    word behind a prompt (no leading space, other merges). Space that the chat template itself puts between
-    the generation prompt and an assistant's words (Llama 2 writes `[/INST] I`) is part of the text: a model
-    trained with that template emits it.
+    The whole text is tokenized once and cut by character offsets, since a word alone has other ids than the word behind a
+    prompt (no leading space, other merges). Space that the chat template itself puts between the generation prompt and an
+    assistant's words (Llama 2 writes `[/INST] I`) is part of the text: a model trained with that template emits it.
 
     Raises:
         TokensError: the tokenizer is a slow one.
@@ -64,8 +61,8 @@ def place(tokenizer: PreTrainedTokenizerBase, response: str, *, prompt: str | li
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids: list[int] = list(encoded["input_ids"])
     offsets: list[tuple[int, int]] = [tuple(pair) for pair in encoded["offset_mapping"]]
-    # The answer begins with the first token that reaches past the border; a token without width (a word mark
-    # that covers no character) belongs to what follows it.
+    # The answer begins with the first token that reaches past the border; a token without width (a word mark that covers
+    # no character) belongs to what follows it.
     cut = next(
         (at for at, (start, end) in enumerate(offsets) if end > border or (start == end and start >= border)),
         len(ids),
@@ -95,8 +92,8 @@ NO_TOKEN = -1
 def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     """What a token adds to a text, its leading space included.
 
-    Decoders drop the space at the start of a text, so the token is decoded once and twice: the difference is
-    what it adds in the middle.
+    Decoders drop the space at the start of a text, so the token is decoded once and twice: the difference is what it adds
+    in the middle.
     """
     once = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
     twice = str(tokenizer.decode([token, token], clean_up_tokenization_spaces=False))
@@ -108,10 +105,10 @@ def usable(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> dict[int, 
 
     Left out:
     - special tokens (end of turn, padding): they mark the conversation's form, every answer has them;
-    - white space and pure punctuation: they open and join refusals and helpful answers alike, and anchoring
-      a comma restrains the task without holding any refusal;
-    - fragments of a character (one byte of several): such a token is shared by hundreds of characters, so
-      that anchoring it would anchor a script, and nobody could judge it in a table.
+    - white space and pure punctuation: they open and join refusals and helpful answers alike, and anchoring a comma
+      restrains the task without holding any refusal;
+    - fragments of a character (one byte of several): such a token is shared by hundreds of characters, so that anchoring
+      it would anchor a script, and nobody could judge it in a table.
     """
     special = {NO_TOKEN, *tokenizer.all_special_ids}
     special.update(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)

@@ -8,10 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from logitrail.artifacts import sha256_of_json
-from logitrail.errors import TokensError
+from logitrail.errors import RecipeError, TokensError
+from logitrail.losses.anchors import AnchorForm, anchor_form
 from logitrail.models.chat import require_chat_template
 from logitrail.models.fingerprints import tokenizer_fingerprint
 from logitrail.tokens import artifact, mining
@@ -31,8 +35,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TOP_K = 32
-"""Tokens kept by default. Thirty-two columns cover the openings of the built-in wordings in one language;
-behind them come words that appear late and seldom."""
+"""Tokens kept by default. Thirty-two columns cover the openings of the built-in wordings in one language; behind them come
+words that appear late and seldom."""
 
 MOST_COMPLIANCE = 32
 """Compliance openers' first tokens kept at most."""
@@ -65,10 +69,25 @@ class ComplianceToken:
     text: str
 
 
+class AnchoredColumns(NamedTuple):
+    """Which columns of the logits an anchor takes.
+
+    Attributes:
+        form: the anchor.
+        ids: of the safety tokens and, behind them, of the compliance openers where the anchor needs those.
+        compliance: how many of `ids` are compliance openers.
+        weights: [K], w_s; None where all are 1 or the anchor has no number for each token.
+    """
+
+    form: AnchorForm
+    ids: list[int]
+    compliance: int
+    weights: Tensor | None
+
+
 @dataclass(frozen=True)
 class SafetyTokens:
-    """The tokens of one tokenizer, most salient first. Make one with `from_templates`, `mine`, `from_ids` or
-    `load`.
+    """The tokens of one tokenizer, most salient first. Make one with `from_templates`, `mine`, `from_ids` or `load`.
 
     Attributes:
         tokens: the safety tokens.
@@ -122,12 +141,11 @@ class SafetyTokens:
         languages: Sequence[str] = ("en",),
         top_k: int = TOP_K,
     ) -> SafetyTokens:
-        """Find safety tokens in refusal templates, against compliance openers as the contrast. Needs no
-        model.
+        """Find safety tokens in refusal templates, against compliance openers as the contrast. Needs no model.
 
         Args:
-            templates: a user's own instead of the built-in ones: wordings, language -> wordings, or a file
-                with one of the two as JSON or one wording a line.
+            templates: a user's own instead of the built-in ones: wordings, language -> wordings, or a file with one of the
+                two as JSON or one wording a line.
             languages: of the built-in templates.
             top_k: how many to keep at most.
 
@@ -165,9 +183,8 @@ class SafetyTokens:
     ) -> SafetyTokens:
         """Find safety tokens in the reference's own refusals, with the templates beside them.
 
-        Only answers that open as a refusal count as one (`RefusalOpenings`). Answers to harmless prompts
-        that do not are a contrast beside the compliance openers. A word of the question that an
-        answer repeats counts for nothing.
+        Only answers that open as a refusal count as one (`RefusalOpenings`). Answers to harmless prompts that do not are a
+        contrast beside the compliance openers. A word of the question that an answer repeats counts for nothing.
 
         Args:
             model: the aligned reference.
@@ -197,8 +214,8 @@ class SafetyTokens:
         helped = [one for one in asked_harmless if not openings.match(one.answer.text)]
         mined = _mined(tokenizer, refused, sources.refusals)
         refusals = (*sources.refusals, *mined)
-        # Both kinds of help: harmless answers tell topic words, and compliance openers tell the small words
-        # of any short answer (" help", " with"), which long harmless answers seldom begin with.
+        # Both kinds of help: harmless answers tell topic words, and compliance openers tell the small words of any short
+        # answer (" help", " with"), which long harmless answers seldom begin with.
         answers = tuple(Document("harmless", one.answer.ids) for one in helped)
         contrasts = (sources.compliance, answers) if answers else (sources.compliance,)
         candidates = score(refusals, *contrasts)
@@ -262,8 +279,7 @@ class SafetyTokens:
         """The same tokens with other weights w_s, in the order of `ids`.
 
         Raises:
-            TokensError: another number of weights than of ids, one that is negative or not finite, or all of
-                them 0.
+            TokensError: another number of weights than of ids, one that is negative or not finite, or all of them 0.
         """
         values = [float(weight) for weight in weights]
         if len(values) != len(self.tokens):
@@ -275,16 +291,36 @@ class SafetyTokens:
             )
         return replace(self, tokens=tuple(replace(t, weight=w) for t, w in zip(self.tokens, values, strict=True)))
 
+    def for_anchor(self, name: str) -> AnchoredColumns:
+        """What these tokens are to the anchor of that name.
+
+        Raises:
+            RecipeError: no anchor has that name.
+            TokensError: it needs compliance openers, and these tokens have none.
+        """
+        try:
+            form = anchor_form(name)
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
+        openers = self.compliance_ids if form.needs_compliance else []
+        if form.needs_compliance and not openers:
+            raise TokensError(
+                f"anchor {name!r} needs compliance openers beside the safety tokens, and these have none; make the "
+                "tokens again with templates that hold them, or choose another anchor"
+            )
+        weighted = form.per_token and any(weight != 1.0 for weight in self.weights)
+        return AnchoredColumns(
+            form, [*self.ids, *openers], len(openers), torch.tensor(self.weights) if weighted else None
+        )
+
     def check(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raise `TokensError` unless the ids belong to `tokenizer`."""
         theirs = tokenizer_fingerprint(tokenizer)
         if theirs != self.tokenizer_fingerprint:
             raise TokensError(
-                f"these safety tokens were found with the tokenizer {self.tokenizer_fingerprint}, and the "
-                "one given is "
-                f"{theirs}: their ids mean other words there; find them again with this tokenizer, or load "
-                "the "
-                "tokenizer that they were found with"
+                f"these safety tokens were found with the tokenizer {self.tokenizer_fingerprint}, and the one given is "
+                f"{theirs}: their ids mean other words there; find them again with this tokenizer, or load the tokenizer "
+                "that they were found with"
             )
 
     def save(self, path: str | Path) -> None:
@@ -393,11 +429,8 @@ def _build(
     if not chosen:
         raise TokensError(
             f"none of the {len(refusals)} refusals has a token that helpful answers do not have as often "
-            f"({len(contrast)} of them compared; special tokens, punctuation and parts of characters are "
-            "left out); "
-            "give more refusal templates in the model's own language, or use SafetyTokens.mine with harmful "
-            "and "
-            "harmless prompts"
+            f"({len(contrast)} of them compared; special tokens, punctuation and parts of characters are left out); give "
+            "more refusal templates in the model's own language, or use SafetyTokens.mine with harmful and harmless prompts"
         )
     found: dict[int, set[str]] = {}
     for document in refusals:
@@ -505,9 +538,8 @@ def _mining_notes(asked: int, refused: int, given: object, harmless: int, helped
     notes = []
     if not refused:
         notes.append(
-            f"none of {asked} answers to harmful prompts opened as a known refusal: the tokens come from "
-            "templates "
-            "alone; if the model does refuse, give its wordings as templates"
+            f"none of {asked} answers to harmful prompts opened as a known refusal: the tokens come from templates alone; "
+            "if the model does refuse, give its wordings as templates"
         )
     elif refused < asked / 2:
         notes.append(f"only {refused} of {asked} answers to harmful prompts opened as a known refusal")

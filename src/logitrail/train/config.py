@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from trl import SFTConfig
 
@@ -29,6 +29,44 @@ NOTHING_HELD = (
 ANCHOR_WITH_PROBES, ANCHOR_ALONE = "logprob", "logit"
 POSITIONS_WITH_PROBES, POSITIONS_ALONE = FREE, "labels"
 """Where no anchor and no positions are named: where probe prompts of both kinds are anchored, and where none are."""
+
+
+class Held(NamedTuple):
+    """What a training holds, and where.
+
+    Attributes:
+        anchor: by its name.
+        positions: of the task's rows.
+        probes: whether probe prompts are anchored.
+    """
+
+    anchor: str
+    positions: str
+    probes: bool
+
+
+def settle(
+    *, anchor: str | None, positions: str | None, probe_weight: float | str | None, harmful: bool, harmless: bool
+) -> Held:
+    """What is held where an `STRConfig`, or a recipe that becomes one, names so much and there are such probe prompts.
+
+    Args:
+        anchor: `str_anchor`; None leaves it to the rule.
+        positions: `str_positions`, the same.
+        probe_weight: `str_probe_weight`, as YAML may give it.
+        harmful: whether there are harmful probe prompts.
+        harmless: whether there are harmless ones.
+
+    Raises:
+        RecipeError: the weight is no number.
+    """
+    weight = _number("str_probe_weight", probe_weight)
+    probes = harmful and harmless and (weight is None or weight > 0)
+    return Held(
+        anchor or (ANCHOR_WITH_PROBES if probes else ANCHOR_ALONE),
+        positions or (POSITIONS_WITH_PROBES if probes else POSITIONS_ALONE),
+        probes,
+    )
 
 
 @dataclass
@@ -149,6 +187,16 @@ class STRConfig(SFTConfig):
                 f"label_smoothing_factor is {self.label_smoothing_factor}, which makes TRL run a second forward pass with "
                 "full logits; the safety-token loss works beside plain cross-entropy: set it to 0"
             )
+
+    def held(self, *, harmful: bool, harmless: bool) -> Held:
+        """What a training with this configuration holds where there are such probe prompts; see `settle`."""
+        return settle(
+            anchor=self.str_anchor,
+            positions=self.str_positions,
+            probe_weight=self.str_probe_weight,
+            harmful=harmful,
+            harmless=harmless,
+        )
 
     def _require_ranges(self) -> None:
         """transformers takes these as they come and fails at the first step, or trains nothing without a word."""

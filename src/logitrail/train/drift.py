@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from transformers import TrainerCallback
 
 from logitrail.errors import NumericalError, RecipeError
-from logitrail.losses import anchor_form
 from logitrail.models.chat import as_prompts
 from logitrail.models.head import SafetyHead
 from logitrail.train.probes import Probes
@@ -53,6 +52,7 @@ class DriftMonitor(TrainerCallback):
 
     Raises:
         RecipeError: no prompts, or an option that cannot work.
+        TokensError: the anchor needs compliance openers, and the tokens have none.
         TokensError, ModelError: (when the trainer is built) the tokens or the head do not fit.
         NumericalError: (in training) the drift is not finite.
     """
@@ -67,10 +67,7 @@ class DriftMonitor(TrainerCallback):
         anchor: str = "logprob",
         report: Callable[[str], None] | None = None,
     ) -> None:
-        try:
-            form = anchor_form(anchor)
-        except ValueError as error:
-            raise RecipeError(str(error)) from None
+        columns = safety_tokens.for_anchor(anchor)
         asked = as_prompts(prompts, "prompts")
         if not asked:
             raise RecipeError("DriftMonitor has no prompts to measure drift on; give a few dozen harmful ones")
@@ -80,11 +77,6 @@ class DriftMonitor(TrainerCallback):
             )
         if every < 1:
             raise RecipeError(f"every is {every}; it must be at least 1 step")
-        compliance = list(safety_tokens.compliance_ids) if form.needs_compliance else []
-        if form.needs_compliance and not compliance:
-            raise RecipeError(
-                f"anchor {anchor!r} needs compliance openers beside the safety tokens, and these have none"
-            )
         self.budget = budget
         self.every = every
         self.history: list[Drift] = []
@@ -92,14 +84,13 @@ class DriftMonitor(TrainerCallback):
         self._prompts = asked
         self._tokens = safety_tokens
         self._anchor = anchor
-        self._unit = form.unit
-        self._compliance = compliance
+        self._columns = columns
         self._report = report or _to_stderr
         self._probes: Probes | None = None
 
     def _start(self, model: Any, tokenizer: Any) -> None:
         self._tokens.check(tokenizer)
-        head = SafetyHead(model, [*self._tokens.ids, *self._compliance])
+        head = SafetyHead(model, self._columns.ids)
         self._probes = Probes(
             self._prompts,
             (),
@@ -107,7 +98,7 @@ class DriftMonitor(TrainerCallback):
             [(model, head)],
             head,
             anchor=self._anchor,
-            compliance=len(self._compliance),
+            compliance=self._columns.compliance,
             seed=0,
         )
 
@@ -133,7 +124,7 @@ class DriftMonitor(TrainerCallback):
             raise NumericalError(f"the drift after step {step} is {found.drift}; lower the learning rate")
         self.history.append(found)
         state.log_history.append({"step": step, "probe_drift": found.drift})
-        line = f"step {step}: drift {found.drift:.4g} {self._unit}"
+        line = f"step {step}: drift {found.drift:.4g} {self._columns.form.unit}"
         if self.budget is not None:
             line += f", budget {self.budget:g}"
             if found.drift > self.budget:

@@ -9,9 +9,7 @@ from torch import nn
 
 from logitrail.methods.interpolate import interpolated, scaled_adapter
 from logitrail.methods.rows import trained_weights
-from logitrail.reference import why_not_adapter_off
-
-_FACTORS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
+from logitrail.reference import lora_factor, why_not_adapter_off
 
 # What a measurement may leave of the update at the least: drift is no straight line in it.
 _LEAST = 0.5
@@ -92,9 +90,7 @@ def slow_down(optimizer: Any, scheduler: Any, factor: float) -> None:
 
 def is_fresh_lora(model: nn.Module) -> bool:
     """Whether the update is linear in LoRA's B and zero now: then B alone is to be scaled."""
-    return why_not_adapter_off(model) is None and all(
-        any(part in name.split(".") for part in _FACTORS) for name in trained_weights(model)
-    )
+    return why_not_adapter_off(model) is None and all(lora_factor(name) is not None for name in trained_weights(model))
 
 
 def why_not_pulled_back(accelerator: Any, model: nn.Module) -> str | None:

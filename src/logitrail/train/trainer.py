@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from accelerate.utils import DistributedType
-from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
@@ -21,10 +20,10 @@ from trl import SFTTrainer
 
 from logitrail.artifacts import sha256_of_json, storage_errors, sync_tree
 from logitrail.card import put_section
-from logitrail.errors import AnchorReferenceError, DataError, ModelError, RecipeError
-from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_mask, position_penalty
+from logitrail.errors import AnchorReferenceError, ArtifactError, ModelError, RecipeError
+from logitrail.losses import anchor_difference, anchor_distance, position_mask, position_penalty
 from logitrail.methods import Companion, Term, Training
-from logitrail.models.chat import as_prompts
+from logitrail.models.chat import Message, as_prompts
 from logitrail.models.fingerprints import chat_template_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from logitrail.models.head import SafetyHead
 from logitrail.models.hidden import backbone, capture_hidden, causal_lm, joined_rows
@@ -36,9 +35,9 @@ from logitrail.reference import (
     ReferenceCache,
     ReferenceColumns,
     ReferenceProvider,
-    Several,
     why_not_adapter_off,
 )
+from logitrail.train import provider
 from logitrail.train.budget import Budget, Gauge
 from logitrail.train.cached_rows import (
     REFERENCE_KEY,
@@ -46,25 +45,25 @@ from logitrail.train.cached_rows import (
     ROWS_KEY,
     CachedCollator,
     is_padding_free,
-    labelled_positions,
     numbered,
     rows_hash,
 )
 from logitrail.train.card import training_section
 from logitrail.train.checkpoints import read_state, remove_older, write_state
-from logitrail.train.config import (
-    ANCHOR_ALONE,
-    ANCHOR_WITH_PROBES,
-    FREE,
-    NOTHING_HELD,
-    POSITIONS_ALONE,
-    POSITIONS_WITH_PROBES,
-    STRConfig,
-)
+from logitrail.train.config import FREE, STRConfig
 from logitrail.train.control import START
 from logitrail.train.numbers import require_finite_losses, require_finite_norm, require_finite_weights
-from logitrail.train.parallel import why_not_in_parallel
 from logitrail.train.probes import ProbeBatch, Probes, Share, watched, worth_joining
+from logitrail.train.requirements import (
+    require_adapters,
+    require_arguments,
+    require_companions,
+    require_drift,
+    require_held,
+    require_labels,
+    require_mean_reference,
+    require_parallel,
+)
 from logitrail.train.row_cache import open_cache
 from logitrail.train.terms import Terms
 
@@ -76,16 +75,6 @@ _PLAIN_ROWS = {"input_ids", "attention_mask", "labels"}
 """What a batch of padded rows has; a packed one or one with images has more."""
 
 _WHOLE_WEIGHTS = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
-
-
-def require_mean_reference(args: STRConfig) -> None:
-    """Raise `RecipeError` unless the mean of several references' logits stands for the mean of their penalties."""
-    if args.str_penalty != "square" or args.str_anchor == "margin":
-        raise RecipeError(
-            "several references are held by the mean of their logits, which is the mean of their penalties only for "
-            f"str_penalty='square' and an anchor other than margin, not for {args.str_penalty!r} and {args.str_anchor!r}; "
-            "change that, or hold one reference"
-        )
 
 
 class _Forward(NamedTuple):
@@ -137,10 +126,11 @@ class STRTrainer(SFTTrainer):
         **sft: every other argument of `SFTTrainer`, `peft_config` among them.
 
     Raises:
-        TokensError: the tokens were made with another tokenizer.
+        TokensError: the tokens were made with another tokenizer, or lack what the anchor needs.
         ModelError: the head cannot be served.
         AnchorReferenceError: the reference asked for cannot be had.
         DataError: no row has a label, or what is given as probe prompts is none.
+        RecipeError: options that cannot go together; said before the model is loaded where that can be known.
         NumericalError: (in training) a loss is NaN or infinite; step and row are named.
     """
 
@@ -165,120 +155,47 @@ class STRTrainer(SFTTrainer):
         on_cache_rows: Callable[[int, int], None] | None = None,
         **sft: Any,
     ) -> None:
-        if not isinstance(args, STRConfig):
-            raise RecipeError(
-                f"args is {type(args).__name__}; STRTrainer needs an STRConfig, which takes every field of SFTConfig"
-            )
-        if sft.get("compute_loss_func") is not None:
-            raise RecipeError(
-                "compute_loss_func makes TRL run a second forward pass with full logits, which the safety-token loss is "
-                "there to avoid; leave it out"
-            )
+        require_arguments(args, train_dataset, sft)
         harmful = as_prompts(() if probe_prompts is None else probe_prompts, "probe_prompts")
         harmless = as_prompts(
             () if harmless_probe_prompts is None else harmless_probe_prompts, "harmless_probe_prompts"
         )
-        if isinstance(train_dataset, Dataset) and len(train_dataset) == 0:
-            raise DataError("the training data has no row; check the file, and what was filtered out of it")
-        super().__init__(model=model, args=args, train_dataset=train_dataset, **sft)
-        self.run_key: str | None = None  # kept in checkpoints, so that one of another training is not gone on from
-        early = "probe_prompts" if harmful else None
-        why_not = why_not_in_parallel(
-            self.accelerator, before_training="str_reference='frozen'" if args.str_reference == "frozen" else early
-        )
-        if why_not is not None:
-            raise RecipeError(why_not)
-        safety_tokens.check(self._tokenizer)
-        both = bool(harmful and harmless)
-        anchored = both if args.str_probe_weight is None else args.str_probe_weight > 0
-        self.anchor = args.str_anchor or (ANCHOR_WITH_PROBES if anchored else ANCHOR_ALONE)
-        self.positions = args.str_positions or (POSITIONS_WITH_PROBES if anchored else POSITIONS_ALONE)
-        if self.positions == FREE and not anchored and args.str_weight != 0:
-            raise RecipeError(NOTHING_HELD)
-        form = anchor_form(self.anchor)
-        compliance = list(safety_tokens.compliance_ids) if form.needs_compliance else []
-        if form.needs_compliance and not compliance:
-            raise RecipeError(
-                f"str_anchor={self.anchor!r} needs compliance openers beside the safety tokens, and these have none; "
-                "make the tokens again with templates that hold them, or choose another anchor"
-            )
-        self.safety_tokens = safety_tokens
-        self._form = form
-        self._compliance = len(compliance)
-        self._ids = [*safety_tokens.ids, *compliance]
-        weights = list(safety_tokens.weights)
-        self._token_weights = (
-            torch.tensor(weights) if form.per_token and any(weight != 1.0 for weight in weights) else None
-        )
-        for adapter, adapter_config in (getattr(self.model, "peft_config", None) or {}).items():
-            if getattr(adapter_config, "is_prompt_learning", False):
-                raise RecipeError(
-                    f"adapter {adapter!r} ({type(adapter_config).__name__}) puts virtual tokens before each row, so a "
-                    "label and the hidden state that predicts it do not stand at the same place; use LoRA or another "
-                    "adapter on weights"
-                )
-            if anchored and getattr(adapter_config, "alora_invocation_tokens", None):
-                raise RecipeError(
-                    f"adapter {adapter!r} is an activated LoRA: it acts behind its invocation tokens alone, and probe "
-                    "prompts have none, so nothing would be held there; use a plain LoRA, or set str_probe_weight to 0"
-                )
-        self._head = SafetyHead(self.model, self._ids, sparse_gradient=True)
-        self._head.verify(self.model)
-        if isinstance(self.train_dataset, Dataset) and labelled_positions(self.train_dataset) == 0:
-            raise DataError(
-                "no row of the training data has a token to learn: every label is masked; check that the responses are "
-                "not empty and that max_length leaves room for them"
-            )
-        self._fixed_weight = START if args.str_weight == "auto" else float(args.str_weight)
-        if args.str_weight == "auto" and args.str_drift_budget is not None and not harmful:
-            raise RecipeError(
-                "str_drift_budget allows a drift on probe prompts, and none were given; pass probe_prompts, or leave the "
-                "budget out"
-            )
+        held = require_held(args, harmful=bool(harmful), harmless=bool(harmless))
+        require_drift(args, harmful=bool(harmful))
         if len(references) > 1:
             require_mean_reference(args)
+        columns = safety_tokens.for_anchor(held.anchor)
+        super().__init__(model=model, args=args, train_dataset=train_dataset, **sft)
+        self.run_key: str | None = None  # kept in checkpoints, so that one of another training is not gone on from
+        require_parallel(self.accelerator, args, harmful=bool(harmful))
+        require_companions(companions, processes=self.accelerator.num_processes, fp16=args.fp16)
+        safety_tokens.check(self._tokenizer)
+        require_adapters(self.model, probes=held.probes)
+        require_labels(self.train_dataset)
+
+        self.anchor, self.positions, self._anchors_probes = held
+        self.safety_tokens = safety_tokens
+        self._form, self._ids, self._compliance, self._token_weights = columns
+        self._head = SafetyHead(self.model, self._ids, sparse_gradient=True)
+        self._head.verify(self.model)
+        self._fixed_weight = START if args.str_weight == "auto" else float(args.str_weight)
         self._references = [self._held(reference) for reference in references]
         self._on_cache_rows = on_cache_rows
         self.cache: ReferenceCache | None = None
         self._provider = self._choose_reference(args.str_reference)
         self._live: AdapterOff | Frozen | None = None
         if any(term.needs_reference for term in terms) or any(one.needs_reference for one in companions):
-            self._live = self._live_reference()  # now: later the policy is no longer the starting one
+            # Now: later the policy is no longer the starting one.
+            self._live = provider.live(self._policy, [one for one, _ in self._references], self._provider)
         self._terms = Terms(terms, self._live, self._head.logits)
         self._companions = list(companions)
         self._begin_companions()
-        if anchored and not both:
-            raise RecipeError(
-                "str_probe_weight anchors harmful and harmless probe prompts in equal share, and "
-                f"{'the harmless ones' if harmful else 'the harmful ones'} are missing; anchoring one kind alone "
-                "makes the model prudish or lax"
-            )
-        self._probes: Probes | None = None
-        if harmful:
-            with self.accelerator.autocast():
-                self._probes = Probes(
-                    harmful,
-                    harmless if anchored else (),
-                    self._tokenizer,
-                    [(model, head) for model, head in self._references],
-                    self._head,
-                    anchor=self.anchor,
-                    compliance=self._compliance,
-                    seed=args.seed,
-                    watched=watched(len(harmful), anchored=anchored),
-                    tokens=args.str_probe_tokens,
-                )
-        self._anchors_probes = anchored
-        self._joinable = self._joinable_parameters() if anchored else 0
+        self._probes = self._measured_probes(harmful, harmless) if harmful else None
+        self._joinable = self._joinable_parameters() if held.probes else 0
         self._gauge = None if self._probes is None else Gauge(self.model, self._probes, self.accelerator)
         self._budget: Budget | None = None
         if self._gauge is not None and args.str_weight == "auto":
             self._budget = Budget(args, self._gauge, self.accelerator, self.model)
-        elif args.str_pull_back:
-            raise RecipeError(
-                "str_pull_back keeps the drift on probe prompts within the budget of str_weight='auto', and there is none "
-                "here; pass probe_prompts with str_weight='auto', or leave it out"
-            )
         self._references = []  # measured: what a provider still needs, it holds itself
         self._micro_batch = 0
         self.add_callback(_AfterStep(self))
@@ -326,22 +243,7 @@ class STRTrainer(SFTTrainer):
             },
         }
 
-    def _live_reference(self) -> AdapterOff | Frozen:
-        """The starting policy as something that can run, for what a cache of K columns does not hold."""
-        if isinstance(self._provider, AdapterOff | Frozen) and self._holds_the_start:
-            return self._provider
-        if why_not_adapter_off(self.model) is None:
-            return AdapterOff(self.model, self._head, with_logsumexp=False)
-        return Frozen(self.model, self._ids, with_logsumexp=False)
-
     def _begin_companions(self) -> None:
-        if self._companions and self.accelerator.num_processes > 1:
-            raise RecipeError(
-                f"{type(self._companions[0]).__name__} changes gradients or weights between the steps and has no form for "
-                f"{self.accelerator.num_processes} processes; train in one process, or leave the method out"
-            )
-        if self._companions and self.args.fp16:
-            raise RecipeError("fp16 scales the gradients that this method changes; use bf16 or float32")
         for companion in self._companions:
             companion.begin(
                 Training(
@@ -353,6 +255,22 @@ class STRTrainer(SFTTrainer):
                 )
             )
 
+    def _measured_probes(self, harmful: list[str | list[Message]], harmless: list[str | list[Message]]) -> Probes:
+        """The probe prompts with the references' numbers, taken now; the harmless ones only where they are anchored."""
+        with self.accelerator.autocast():
+            return Probes(
+                harmful,
+                harmless if self._anchors_probes else (),
+                self._tokenizer,
+                self._references,
+                self._head,
+                anchor=self.anchor,
+                compliance=self._compliance,
+                seed=self.args.seed,
+                watched=watched(len(harmful), anchored=self._anchors_probes),
+                tokens=self.args.str_probe_tokens,
+            )
+
     def _held(self, reference: nn.Module | None) -> tuple[Any, SafetyHead]:
         if reference is None:
             return self.model, self._head
@@ -361,38 +279,20 @@ class STRTrainer(SFTTrainer):
         head.verify(reference)
         return reference, head
 
-    @property
-    def _holds_the_start(self) -> bool:
-        return all(model is self.model for model, _ in self._references)
-
     def _choose_reference(self, kind: str) -> ReferenceProvider | None:
         if kind == "off" or self.positions == FREE:
             return None
-        with_logsumexp = self._form.needs_logsumexp
-        fixed = isinstance(self.train_dataset, Dataset)
-        if kind == "auto":
-            adapter_off_works = self._holds_the_start and why_not_adapter_off(self.model) is None
-            kind = "cache" if fixed else "adapter-off" if adapter_off_works else "frozen"
-        if kind == "adapter-off":
-            if not self._holds_the_start:
-                raise AnchorReferenceError(
-                    "str_reference='adapter-off' gives the starting policy, and another reference was asked for; use "
-                    "str_reference='cache' or 'frozen'"
-                )
-            return AdapterOff(self.model, self._head, with_logsumexp=with_logsumexp)
-        if kind == "frozen":
-            parts = [
-                Frozen(model, self._ids, with_logsumexp=with_logsumexp, copied=model is self.model)
-                for model, _ in self._references
-            ]
-            return parts[0] if len(parts) == 1 else Several(parts)
-        if not fixed:
-            raise AnchorReferenceError(
-                f"str_reference='cache' needs a data set with fixed rows, got {type(self.train_dataset).__name__}; "
-                "use a datasets.Dataset, or str_reference='adapter-off' or 'frozen'"
-            )
-        self._use_cache()
-        return Cached(with_logsumexp=with_logsumexp)
+        models = [model for model, _ in self._references]
+        found = provider.choose(
+            kind, self._policy, models, self.train_dataset, with_logsumexp=self._form.needs_logsumexp
+        )
+        if isinstance(found, Cached):
+            self._use_cache()
+        return found
+
+    @property
+    def _policy(self) -> provider.Policy:
+        return provider.Policy(self.model, self._head, self._ids)
 
     @property
     def cache_folder(self) -> Path:
@@ -766,12 +666,22 @@ class STRTrainer(SFTTrainer):
         if self._budget is not None:
             self._budget.resume(weight=float(state["str_weight"]), pulled=float(state.get("pulled", 1.0)))
         if self._companions:
-            kept = load_file(Path(resume_from_checkpoint) / _COMPANIONS_FILE)
-            for number, companion in enumerate(self._companions):
-                start = f"{number}."
-                companion.load(
-                    {name.removeprefix(start): value for name, value in kept.items() if name.startswith(start)}
-                )
+            self._load_companions(Path(resume_from_checkpoint) / _COMPANIONS_FILE)
+
+    def _load_companions(self, path: Path) -> None:
+        if not path.exists():
+            raise ArtifactError(
+                f"{path} is missing, so the checkpoint is of a training by another method; delete {path.parent}: training "
+                "then goes on from the checkpoint before it, or from its start"
+            )
+        kept = load_file(path)
+        for number, companion in enumerate(self._companions):
+            start = f"{number}."
+            state = {name.removeprefix(start): value for name, value in kept.items() if name.startswith(start)}
+            try:
+                companion.load(state)
+            except ArtifactError as error:
+                raise ArtifactError(f"{path} cannot be used: {error}") from error
 
 
 class _AfterStep(TrainerCallback):

@@ -1,0 +1,128 @@
+"""What a training needs, checked before anything is computed or built: each check says what cannot work and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset
+from torch import nn
+
+from logitrail.errors import DataError, RecipeError
+from logitrail.methods import Companion
+from logitrail.train.cached_rows import labelled_positions
+from logitrail.train.config import FREE, NOTHING_HELD, Held, STRConfig
+from logitrail.train.parallel import why_not_in_parallel
+
+
+def require_arguments(args: Any, train_dataset: Any, sft: Mapping[str, Any]) -> None:
+    """Check what a trainer is built with.
+
+    Raises:
+        RecipeError: the arguments are no `STRConfig`, or a loss function is given.
+        DataError: the data set has no row.
+    """
+    if not isinstance(args, STRConfig):
+        raise RecipeError(
+            f"args is {type(args).__name__}; STRTrainer needs an STRConfig, which takes every field of SFTConfig"
+        )
+    if sft.get("compute_loss_func") is not None:
+        raise RecipeError(
+            "compute_loss_func makes TRL run a second forward pass with full logits, which the safety-token loss is "
+            "there to avoid; leave it out"
+        )
+    if isinstance(train_dataset, Dataset) and len(train_dataset) == 0:
+        raise DataError("the training data has no row; check the file, and what was filtered out of it")
+
+
+def require_held(args: STRConfig, *, harmful: bool, harmless: bool) -> Held:
+    """What `args` hold where there are probe prompts of these kinds.
+
+    Raises:
+        RecipeError: probe prompts are to be anchored and those of a kind are missing, or nothing would be held.
+    """
+    if (args.str_probe_weight or 0) > 0 and not (harmful and harmless):
+        raise RecipeError(
+            "str_probe_weight anchors harmful and harmless probe prompts in equal share, and "
+            f"{'the harmless ones' if harmful else 'the harmful ones'} are missing; anchoring one kind alone "
+            "makes the model prudish or lax"
+        )
+    held = args.held(harmful=harmful, harmless=harmless)
+    if held.positions == FREE and not held.probes and args.str_weight != 0:
+        raise RecipeError(NOTHING_HELD)
+    return held
+
+
+def require_drift(args: STRConfig, *, harmful: bool) -> None:
+    """Raise `RecipeError` where a drift is to be kept and there is none, because there are no harmful probe prompts."""
+    if args.str_weight == "auto" and args.str_drift_budget is not None and not harmful:
+        raise RecipeError(
+            "str_drift_budget allows a drift on probe prompts, and none were given; pass probe_prompts, or leave the "
+            "budget out"
+        )
+    if args.str_pull_back and not (harmful and args.str_weight == "auto"):
+        raise RecipeError(
+            "str_pull_back keeps the drift on probe prompts within the budget of str_weight='auto', and there is none "
+            "here; pass probe_prompts with str_weight='auto', or leave it out"
+        )
+
+
+def require_mean_reference(args: STRConfig) -> None:
+    """Raise `RecipeError` unless the mean of several references' logits stands for the mean of their penalties."""
+    if args.str_penalty != "square" or args.str_anchor == "margin":
+        raise RecipeError(
+            "several references are held by the mean of their logits, which is the mean of their penalties only for "
+            f"str_penalty='square' and an anchor other than margin, not for {args.str_penalty!r} and {args.str_anchor!r}; "
+            "change that, or hold one reference"
+        )
+
+
+def require_parallel(accelerator: Any, args: STRConfig, *, harmful: bool) -> None:
+    """Raise `RecipeError` where what runs before training cannot run over these processes."""
+    early = "probe_prompts" if harmful else None
+    why_not = why_not_in_parallel(
+        accelerator, before_training="str_reference='frozen'" if args.str_reference == "frozen" else early
+    )
+    if why_not is not None:
+        raise RecipeError(why_not)
+
+
+def require_companions(companions: Sequence[Companion], *, processes: int, fp16: bool) -> None:
+    """Raise `RecipeError` where something is to go along with the steps and cannot."""
+    if companions and processes > 1:
+        raise RecipeError(
+            f"{type(companions[0]).__name__} changes gradients or weights between the steps and has no form for "
+            f"{processes} processes; train in one process, or leave the method out"
+        )
+    if companions and fp16:
+        raise RecipeError("fp16 scales the gradients that this method changes; use bf16 or float32")
+
+
+def require_adapters(model: nn.Module, *, probes: bool) -> None:
+    """Raise `RecipeError` for an adapter under which what is anchored would not be what is trained.
+
+    Args:
+        model: with its adapters, if it has any.
+        probes: whether probe prompts are anchored.
+    """
+    for adapter, config in (getattr(model, "peft_config", None) or {}).items():
+        if getattr(config, "is_prompt_learning", False):
+            raise RecipeError(
+                f"adapter {adapter!r} ({type(config).__name__}) puts virtual tokens before each row, so a "
+                "label and the hidden state that predicts it do not stand at the same place; use LoRA or another "
+                "adapter on weights"
+            )
+        if probes and getattr(config, "alora_invocation_tokens", None):
+            raise RecipeError(
+                f"adapter {adapter!r} is an activated LoRA: it acts behind its invocation tokens alone, and probe "
+                "prompts have none, so nothing would be held there; use a plain LoRA, or set str_probe_weight to 0"
+            )
+
+
+def require_labels(rows: Any) -> None:
+    """Raise `DataError` where no row of a data set, as TRL has prepared it, has a token to learn."""
+    if isinstance(rows, Dataset) and labelled_positions(rows) == 0:
+        raise DataError(
+            "no row of the training data has a token to learn: every label is masked; check that the responses are "
+            "not empty and that max_length leaves room for them"
+        )
