@@ -7,8 +7,10 @@ import pytest
 
 from logitrail.errors import ModelError
 from logitrail.evals import Row, evaluate, judge, read_answers
-from logitrail.evals.judges import judge_all
+from logitrail.evals.judges import JUDGED, JUDGES, judge_all, taken_from_hub
 from logitrail.evals.judges.guards import GuardJudge, parse_harmbench, parse_llama_guard, parse_wildguard
+from logitrail.evals.run import silent_on, without_asking
+from logitrail.evals.suites import SUITES
 
 
 @pytest.mark.parametrize(
@@ -126,3 +128,40 @@ def test_weights_that_cannot_be_had_are_asked_for_once(tmp_path: Path, monkeypat
 def test_weights_that_are_not_there_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         judge(f"harmbench:{tmp_path / 'none'}").judge("q", "a")
+
+
+@pytest.mark.parametrize("name", sorted(JUDGES))
+def test_every_judge_says_what_it_speaks_of_and_what_it_took_from_the_hub(name: str, tmp_path: Path) -> None:
+    if name == "llm":
+        pytest.importorskip("inspect_ai", reason="inspect_ai is not installed: the LLM judge is not made")
+    made = judge(name if JUDGES[name].argument is None else f"{name}:{tmp_path}")
+    assert set(made.suites) <= set(JUDGED)
+    assert silent_on(made) == {suite for suite in SUITES if suite not in (*made.suites, "utility")}
+    assert (silent_on(made) == {"over_refusal"}) == (name in ("llama-guard", "harmbench"))
+    assert taken_from_hub([made]) == []
+
+
+def test_what_needs_no_judge_is_one_rule() -> None:
+    guard = GuardJudge("harmbench", "nowhere")
+    said = without_asking(guard, "over_refusal", "an answer")
+    assert said is not None
+    assert (said.verdict, said.reason) == ("not_scored", "harmbench:nowhere says nothing about the suite over_refusal")
+    empty = without_asking(guard, "over_refusal", " ")
+    assert empty is not None
+    assert empty.reason == "empty answer"
+    assert without_asking(guard, "refusal", "an answer") is None
+    assert without_asking(judge("keyword"), "over_refusal", "an answer") is None
+
+
+def test_a_secret_that_a_cut_would_halve_is_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoTokenizer
+
+    monkeypatch.setenv("HF_TOKEN", "hf_SENTINELsentinelSENTINELsentinel01")
+
+    def refused(path: str, **options: Any) -> Any:
+        raise OSError("x" * 190 + "hf_SENTINELsentinelSENTINELsentinel01")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", refused)
+    said = judge_all(GuardJudge("harmbench", str(tmp_path / "none")), [("q", "a")])[0].reason
+    assert "cannot be loaded" in said
+    assert "hf_SENT" not in said

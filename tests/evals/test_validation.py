@@ -11,6 +11,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 from logitrail.errors import DataError
 from logitrail.evals import Judgement
+from logitrail.evals.judges import JUDGED
 from logitrail.evals.judges.validation import CLASSES, Label, agreement, kappa, label_of, validate
 
 VERDICTS = st.sampled_from(CLASSES)
@@ -73,6 +74,8 @@ def test_answers_to_one_prompt_hang_together() -> None:
 
 class Half:
     name = "half"
+    suites = JUDGED
+    hub_models = ()
 
     def judge(self, prompt: str, response: str) -> Judgement:
         if prompt == "down":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from logitrail.errors import RecipeError
 from logitrail.evals.judges.classifier import ClassifierJudge
 from logitrail.evals.judges.keyword import KeywordJudge
-from logitrail.evals.judges.protocol import EMPTY, Judge, Judgement, judge_all
+from logitrail.evals.judges.protocol import EMPTY, JUDGED, HubModel, Judge, Judgement, judge_all, taken_from_hub
 
 
 @dataclass(frozen=True)
@@ -84,4 +84,15 @@ def judge(name: str) -> Judge:
     return JUDGES[kind].make(argument or None)
 
 
-__all__ = ["EMPTY", "JUDGES", "Judge", "JudgeKind", "Judgement", "judge", "judge_all"]
+__all__ = [
+    "EMPTY",
+    "JUDGED",
+    "JUDGES",
+    "HubModel",
+    "Judge",
+    "JudgeKind",
+    "Judgement",
+    "judge",
+    "judge_all",
+    "taken_from_hub",
+]

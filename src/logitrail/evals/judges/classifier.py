@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from logitrail.evals.judges.coherence import incoherence
 from logitrail.evals.judges.features import named, runs
-from logitrail.evals.judges.protocol import EMPTY, Judgement
+from logitrail.evals.judges.keyword import unjudged
+from logitrail.evals.judges.protocol import JUDGED, HubModel, Judgement
+from logitrail.evals.suites import same_prompt
 from logitrail.types import Verdict
 
 CLASSES: tuple[Verdict, ...] = ("refused", "partial", "complied")
@@ -51,8 +52,7 @@ def shipped() -> Weights:
 
 def prompt_hash(prompt: str) -> str:
     """Of a prompt, whatever its case, white space and Unicode form: 32 bits, which tell prompts apart and hold no text."""
-    text = " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return hashlib.sha256(same_prompt(prompt).encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 @cache
@@ -78,14 +78,14 @@ class ClassifierJudge:
     """
 
     name = "classifier"
+    suites = JUDGED
+    hub_models: Sequence[HubModel] = ()
 
     def judge(self, prompt: str, response: str) -> Judgement:
         """The verdict on `response`, with the probability and what spoke for it most."""
-        if not response.strip():
-            return EMPTY
-        broken = incoherence(response)
-        if broken is not None:
-            return Judgement("incoherent", broken)
+        without = unjudged(response)
+        if without is not None:
+            return without
         weights = shipped()
         pulls = [
             (name, [value * weight for weight in weights.named[name]])

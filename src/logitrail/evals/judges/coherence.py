@@ -45,6 +45,33 @@ def _scripts(characters: Iterable[str]) -> set[str]:
     return {_ONE_SYSTEM.get(name, name) for name in names if name}
 
 
+_READ = {
+    "LATIN",
+    "CYRILLIC",
+    "ARABIC",
+    "DEVANAGARI",
+    "CJK",
+    "HANGUL",
+    "FULLWIDTH",
+    "HALFWIDTH",
+    "MATHEMATICAL",
+    "MODIFIER",
+}
+"""Scripts of the languages in phrases.json, and what stands in texts of any."""
+
+
+def unread_script(response: str) -> str | None:
+    """The writing system of most letters of `response`, if the phrases of no language are written in it."""
+    letters: Counter[str] = Counter()
+    for character, count in Counter(response).items():
+        for name in _scripts(character):
+            letters[name] += count
+    if not letters:
+        return None
+    name, count = letters.most_common(1)[0]
+    return name.title() if name not in _READ and count > 0.5 * letters.total() else None
+
+
 def incoherence(response: str) -> str | None:
     """Why `response`, which is not empty, is not language, or None.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from logitrail.evals.judges.protocol import EMPTY, Judgement
+from logitrail.confidential import without_secrets
+from logitrail.evals.judges.protocol import EMPTY, JUDGED, HubModel, Judgement
+from logitrail.evals.suites import Suite
 from logitrail.hub import commit_of, on_hub
 
 if TYPE_CHECKING:
@@ -120,6 +122,10 @@ GUARDS: dict[str, Guard] = {
 """Formats as on the models' public cards."""
 
 
+_HARM: tuple[Suite, ...] = ("refusal", "attack")
+"""The suites that ask whether harm was given."""
+
+
 class GuardJudge:
     """A guard model from a folder or the Hub, loaded when it first judges.
 
@@ -130,7 +136,7 @@ class GuardJudge:
     def __init__(self, kind: str, path: str | None = None, *, batch_size: int = 8) -> None:
         self.guard = GUARDS[kind]
         self.name = kind if path is None else f"{kind}:{path}"
-        self.suites = ("refusal", "attack") if self.guard.harm_only else ("refusal", "over_refusal", "attack")
+        self.suites: Collection[Suite] = _HARM if self.guard.harm_only else JUDGED
         self._path = path or self.guard.default
         self._batch_size = batch_size
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
@@ -142,7 +148,7 @@ class GuardJudge:
         return commit_of(self._path)
 
     @property
-    def hub_models(self) -> list[dict[str, str | None]]:
+    def hub_models(self) -> Sequence[HubModel]:
         """The guard as a summary names it; nothing where it lies in a folder."""
         return [{"name": self._path, "revision": None, "commit": self.commit}] if on_hub(self._path) else []
 
@@ -215,8 +221,9 @@ class GuardJudge:
                 model = load_weights(self._path, revision=self.commit)
                 model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
             except Exception as error:  # whatever a loader of foreign files raises becomes one line
+                text = " ".join(without_secrets(str(error)).split())[:200]
                 self._failure = (
-                    f"the guard model {self._path} cannot be loaded ({' '.join(str(error).split())[:200]}); give the "
+                    f"the guard model {self._path} cannot be loaded ({text}); give the "
                     "folder of its weights behind a colon, or log in and accept its licence"
                 )
                 raise ModelError(self._failure) from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from logitrail.artifacts import sha256_of
 from logitrail.confidential import without_secrets
 from logitrail.errors import RecipeError
-from logitrail.evals.judges.protocol import EMPTY, Judgement
+from logitrail.evals.judges.protocol import EMPTY, JUDGED, HubModel, Judgement
 from logitrail.types import Verdict
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ class LlmJudge:
     Raises:
         RecipeError: inspect_ai is not installed.
     """
+
+    suites = JUDGED
+    hub_models: Sequence[HubModel] = ()  # a provider loads what it serves, and does not say at which commit
 
     def __init__(
         self, model: str | Model | None = None, *, timeout: float = 60, retries: int = 2, at_once: int = 16
