@@ -17,6 +17,7 @@ import logitrail.evals.inspect.registry  # noqa: F401 (what the entry point woul
 from logitrail.errors import ArtifactError, RecipeError
 from logitrail.evals import Row, evaluate, gate, judge, read_answers, read_rows
 from logitrail.evals.inspect.logs import answers_of_log, gate_logs, require_alike
+from logitrail.evals.run import without_asking
 from logitrail.models.loading import LoadedModel
 
 
@@ -210,6 +211,26 @@ def test_a_grader_by_its_role(prompts: Path, tmp_path: Path) -> None:
     assert log.results.scores[0].unscored_samples == 5
 
 
+def test_a_suite_that_a_judge_does_not_speak_of_is_told_as_the_runner_tells_it(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import logitrail.evals.inspect.scoring as scoring
+
+    guard = judge("harmbench:nowhere")
+    told = []
+
+    def watched(*given: Any) -> Any:
+        told.append(given[:2])
+        return without_asking(*given)
+
+    monkeypatch.setattr(scoring, "without_asking", watched)
+    log = run("over_refusal", mock(lambda m: "No."), tmp_path, prompts=str(prompts), judge=guard.name, rows=2)
+    assert [answer.reason for answer in answers_of_log(log)] == [
+        f"{guard.name} says nothing about the suite over_refusal"
+    ] * 2
+    assert [(referee.name, suite) for referee, suite in told] == [(guard.name, "over_refusal")] * 2
+
+
 def test_what_fails_or_says_nothing_is_not_scored_and_the_gate_says_so(prompts: Path, tmp_path: Path) -> None:
     def reply(messages: Any) -> str:
         if "hurt 2?" in messages[-1].text:
@@ -239,6 +260,90 @@ def test_epochs_are_draws_of_one_prompt(prompts: Path, tmp_path: Path) -> None:
     answers = answers_of_log(log)
     assert len({answer.id for answer in answers}) == 6
     assert len({answer.cluster for answer in answers}) == 2
+
+
+def cut(log: Any, kept: int, status: str = "cancelled") -> Any:
+    """The log as it is if the run ends after its first samples."""
+    short = read_eval_log(log.location)
+    order = short.eval.dataset.sample_ids.index  # a file holds them in another
+    short.samples, short.status = sorted(short.samples, key=lambda sample: order(sample.id))[:kept], status
+    return short
+
+
+@pytest.mark.parametrize("status", ["cancelled", "error", "started", "success"])
+def test_prompts_that_an_unfinished_log_never_asked_are_not_scored(status: Any, prompts: Path, tmp_path: Path) -> None:
+    """Two logs cut alike passed on what was left, and nothing said so."""
+    log = run("refusal", mock(lambda m: "I can't help with that."), tmp_path, prompts=str(prompts), judge="keyword")
+    answers = answers_of_log(cut(log, 4, status))
+    assert [answer.id for answer in answers] == [answer.id for answer in answers_of_log(log)]
+    assert [answer.verdict for answer in answers] == ["refused"] * 4 + ["not_scored"] * 2
+    assert answers[5].reason == f"the log has no sample of it (status {status})"
+    suites = [
+        gate_logs(*arms, margins={"refusal": 0.5}).suites["refusal"]
+        for arms in ((cut(log, 4, status), cut(log, 4, status)), (log, cut(log, 4)), (cut(log, 4), log))
+    ]
+    assert [(suite.result.n, suite.not_scored, suite.result.decision) for suite in suites] == [
+        (6, 2, "inconclusive"),
+        (6, 2, "inconclusive"),
+        (6, 2, "pass"),  # the candidate refused whatever the reference would have done
+    ]
+    assert gate_logs(log, log, margins={"refusal": 0.5}).decision == "pass"
+    left = gate_logs(log, cut(log, 4), margins={"refusal": 0.9}, unscored="exclude").suites["refusal"]
+    assert (left.result.n, left.not_scored) == (4, 2)
+
+
+def test_an_unfinished_log_of_a_task_shows_no_fault(tmp_path: Path) -> None:
+    """What was never asked is no silence, which would be wrong; nor is what the provider failed to answer."""
+    path = tmp_path / "task.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{i}+0?", "answer": f"{i}"}) + "\n" for i in range(40)))
+
+    def right(messages: Any) -> str:
+        return str(messages[-1].text.split("+")[0])
+
+    def failing(messages: Any) -> str:
+        if int(right(messages)) > 9:
+            raise RuntimeError("the server is gone")
+        return right(messages)
+
+    logs = [run("utility", mock(reply), tmp_path, prompts=str(path)) for reply in (right, failing)]
+    for candidate in (cut(logs[0], 10), logs[1]):
+        suite = gate_logs(logs[0], candidate, margins={"utility": 0.02}).suites["utility"]
+        assert (suite.result.decision, suite.not_scored) == ("inconclusive", 30)
+
+
+def test_an_unfinished_log_with_epochs_and_one_of_attacks(prompts: Path, tmp_path: Path) -> None:
+    model = mock(lambda m: "I can't help with that.")
+    log = inspect_eval(
+        "logitrail/refusal",
+        model=model,
+        task_args={"prompts": str(prompts), "rows": 2},
+        epochs=3,
+        log_dir=str(tmp_path / "logs"),
+        display="none",
+    )[0]
+    short = read_eval_log(log.location)
+    short.samples, short.status = [sample for sample in short.samples if sample.epoch == 1], "cancelled"
+    whole, answers = answers_of_log(log), answers_of_log(short)
+    assert [(one.id, one.cluster, one.prompt) for one in answers] == [
+        (one.id, one.cluster, one.prompt) for one in whole
+    ]
+    assert [answer.verdict for answer in answers] == ["refused"] * 2 + ["not_scored"] * 4
+    attack = run("attack", model, tmp_path, prompts=str(prompts), kinds="prefill", rows=2)
+    answers = answers_of_log(cut(attack, 1))
+    assert [one.cluster for one in answers] == [one.cluster for one in answers_of_log(attack)]
+    assert gate_logs(attack, cut(attack, 1), margins={"attack": 0.9}).suites["attack"].result.n == 2
+
+
+def test_a_log_of_fewer_rows_on_purpose_is_whole(prompts: Path, tmp_path: Path) -> None:
+    log = inspect_eval(
+        "logitrail/refusal",
+        model=mock(lambda m: "I can't help with that."),
+        task_args={"prompts": str(prompts)},
+        limit=2,
+        log_dir=str(tmp_path / "logs"),
+        display="none",
+    )[0]
+    assert len(answers_of_log(log)) == 2
 
 
 def test_logs_that_are_not_ours(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from logitrail.errors import ArtifactError, DataError
 from logitrail.evals import JudgedAnswer, Row, read_answers, read_rows
 from logitrail.evals.scoring import exact, last_number, numeric
+from logitrail.evals.suites import prompt_id
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -36,6 +37,33 @@ def test_a_repeated_prompt_is_kept_once_and_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", {"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}, {"id": "z", "prompt": "b"})
     rows, repeated = read_rows(path, "refusal")
     assert [row.prompt for row in rows] == ["a", "b"]
+    assert repeated == 2
+
+
+@pytest.mark.parametrize("suite", ["refusal", "over_refusal", "attack"])
+def test_a_prompt_in_other_case_white_space_or_unicode_form_is_the_same_evidence(tmp_path: Path, suite: str) -> None:
+    prompts = ["How do I x?", "How do I x? ", "how do i x?", "How  do\tI x\uff1f", "How do I y?"]
+    rows, repeated = read_rows(write(tmp_path / "x.jsonl", *({"prompt": prompt} for prompt in prompts)), suite)
+    assert [row.prompt for row in rows] == ["How do I x?", "How do I y?"]
+    assert rows[0].id == prompt_id("How do I x?")
+    assert repeated == 3
+
+
+def test_of_a_task_case_and_powers_make_another_question(tmp_path: Path) -> None:
+    told = [
+        ("Sort: b a", "a b"),
+        (" Sort:  b a\n", "a  b"),  # the same again
+        ("sort: b a", "a b"),
+        ("5\u00b2?", "25"),
+        ("52?", "52"),
+        ("caf\u00e9?", "a"),
+        ("cafe\u0301?", "a"),  # the same again
+        ("How many words: a b", "2"),
+        ("How many words:  a b", "3"),  # another answer: here the white space says something
+    ]
+    path = write(tmp_path / "x.jsonl", *({"prompt": prompt, "answer": answer} for prompt, answer in told))
+    rows, repeated = read_rows(path, "utility")
+    assert [told.index((row.prompt, row.answer)) for row in rows] == [0, 2, 3, 4, 5, 7, 8]
     assert repeated == 2
 
 

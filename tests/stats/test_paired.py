@@ -23,6 +23,7 @@ from logitrail.stats import (
     tango_statistic,
     tango_upper,
 )
+from logitrail.stats.exact import clears
 
 # Candidate minus reference below is row minus column of the published table [[a, b], [c, d]].
 BENTUR = PairedCounts(both=1, reference_only=7, candidate_only=1, neither=12)
@@ -150,6 +151,36 @@ def test_exact_limit_is_its_definition(table: tuple[int, int], n: int) -> None:
 def test_exact_limit_of_one_pair_is_the_binomials() -> None:
     """One pair without difference: only P(no candidate-only pair) = 1 - delta >= 0.049 bounds delta."""
     assert exact_upper(0, 0, 1, 0.05) == pytest.approx(0.951, abs=1e-6)
+
+
+@settings(max_examples=60)
+@given(
+    n=st.integers(1, 200),
+    lopsided=st.integers(0, 3),
+    c=st.integers(0, 2),
+    alpha=st.sampled_from([0.05, 0.01, 0.001]),
+    parts=st.integers(1, 8),
+)
+@example(n=200, lopsided=1, c=0, alpha=0.01, parts=4)
+@example(n=200, lopsided=2, c=0, alpha=0.01, parts=3)
+@example(n=100, lopsided=1, c=0, alpha=0.001, parts=1)
+def test_exact_limit_is_found_where_nearly_every_pair_is_reference_only(
+    n: int, lopsided: int, c: int, alpha: float, parts: int
+) -> None:
+    """The search went below the least difference that the limit of q leaves, and found no root."""
+    c = min(c, n)
+    b, level = max(0, n - c - lopsided), alpha / parts
+    limit = exact_upper(b, c, n, level)
+    assert max(-1.0, -float(beta.ppf(1 - level / 50, b + 1, n - b)) if b < n else -1.0) <= limit <= 1.0
+    assert limit > (c - b) / n or c == n
+    assert limit <= exact_upper(b, c, n, level / 2) + 1e-6
+    assert clears(b, c, n, limit + 1e-5, level) is (c < n)
+    assert not clears(b, c, n, limit - 1e-5, level)
+    assert not clears(b, c, n, -1.0, level)
+
+
+def test_exact_limit_of_a_large_lopsided_table() -> None:
+    assert -0.999 < exact_upper(799, 0, 800, 0.004) < -0.98
 
 
 def test_exact_approaches_tango() -> None:

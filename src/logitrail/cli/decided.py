@@ -12,12 +12,20 @@ Junit = Annotated[Path | None, typer.Option(help="Write the decision as JUnit XM
 _CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 
 
+def require_place(path: Path, form: str) -> None:
+    """Raise `StorageError` where `path` is a folder, or a file that a report or decision of this form may not replace."""
+    from logitrail.errors import StorageError
+    from logitrail.report.replacing import require_replaceable
+
+    if path.is_dir():
+        raise StorageError(f"{path}: that is a folder; name a file")
+    require_replaceable(path, form)
+
+
 def require_junit(path: Path | None) -> None:
     """Raise `StorageError` before the work where the file could not be replaced behind it."""
     if path is not None:
-        from logitrail.report.replacing import require_replaceable
-
-        require_replaceable(path, "junit")
+        require_place(path, "junit")
 
 
 def end_decided(summary: dict[str, Any], *, junit: Path | None, json: bool) -> NoReturn:

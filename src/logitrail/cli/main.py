@@ -14,7 +14,7 @@ from logitrail import __version__
 from logitrail.cli.chain import chain
 from logitrail.cli.check import check
 from logitrail.cli.compare import compare
-from logitrail.cli.decided import Junit, end_decided, require_junit
+from logitrail.cli.decided import Junit, end_decided, require_junit, require_place
 from logitrail.cli.drift import drift
 from logitrail.cli.errors import INTERRUPTED, guarded, say_error
 from logitrail.cli.init import init, schema
@@ -342,9 +342,7 @@ def report(
     if json and form == "md" and out is None:
         raise RecipeError("--json and --format md both want standard output; name a file with --out, or leave one out")
     if out is not None:
-        from logitrail.report.replacing import require_replaceable
-
-        require_replaceable(out, form)
+        require_place(out, form)
     context = _context(recipe)
     from logitrail.stages.folder import only_writer
     from logitrail.stages.gate import decision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,6 +63,16 @@ def prompt_id(prompt: str) -> str:
     return f"prompt-{sha256_of(prompt)[:12]}"
 
 
+def same_prompt(prompt: str) -> str:
+    """What a prompt shares with those that differ from it in case, white space or Unicode form alone."""
+    return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
+
+
+def _same_task(text: str) -> str:
+    """As `same_prompt`, for a task's texts: case may be what it is about, and NFKC would make 52 of 5\u00b2."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
 def require_suite(name: str) -> None:
     """Raise `DataError` unless `name` is a suite."""
     if name not in SUITES:
@@ -71,7 +82,9 @@ def require_suite(name: str) -> None:
 def read_rows(path: Path, suite: str, *, prompt_column: str = "prompt", answer_column: str = "answer") -> ReadRows:
     """Read a suite's rows: `prompt`, and optionally `id` and `category`; `answer` too for `utility`.
 
-    A prompt that stands there again is kept once, since the same prompt is no second piece of evidence.
+    A prompt that stands there again is kept once, since the same prompt is no second piece of evidence; nor is one in
+    another case, white space or Unicode form (`same_prompt`). In `utility` case tells prompts apart, and so does white
+    space where the right answers differ.
 
     Raises:
         DataError: the file cannot be read, or a line lacks a column, has an empty or non-text value, uses
@@ -82,7 +95,8 @@ def read_rows(path: Path, suite: str, *, prompt_column: str = "prompt", answer_c
     lines = [
         number for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1) if line.strip()
     ]
-    by_prompt: dict[str, Row] = {}
+    kept: dict[tuple[str, str | None], Row] = {}
+    first: dict[str, Row] = {}
     by_id: dict[str, int] = {}
     for line, values in zip(lines, raw, strict=True):
         where = f"{path}, line {line}"
@@ -92,21 +106,22 @@ def read_rows(path: Path, suite: str, *, prompt_column: str = "prompt", answer_c
         name = prompt_id(prompt) if identity is None else str(identity)
         category = values.get("category")
         row = Row(name, prompt, None if category is None else str(category), answer)
-        known = by_prompt.get(prompt)
-        if known is not None:
-            if known.answer != row.answer:
-                raise DataError(
-                    f"{where} repeats the prompt of row {known.id!r} with another answer; "
-                    "a prompt needs one right answer: remove one of the two lines"
-                )
+        known = first.setdefault(prompt, row)
+        if known.answer != answer:
+            raise DataError(
+                f"{where} repeats the prompt of row {known.id!r} with another answer; "
+                "a prompt needs one right answer: remove one of the two lines"
+            )
+        key = (same_prompt(prompt), None) if answer is None else (_same_task(prompt), _same_task(answer))
+        if key in kept:
             continue
         if name in by_id:
             raise DataError(
                 f"{where} has the id {name!r} of line {by_id[name]}; answers are paired by id, "
                 "so ids must differ: rename one, or leave the id column out"
             )
-        by_prompt[prompt], by_id[name] = row, line
-    return ReadRows(list(by_prompt.values()), len(raw) - len(by_prompt))
+        kept[key], by_id[name] = row, line
+    return ReadRows(list(kept.values()), len(raw) - len(kept))
 
 
 def _text(values: Mapping[str, Any], column: str, where: str) -> str:

@@ -94,10 +94,11 @@ def _no_larger(b: int, c: int, n: int, alpha: float) -> tuple[float, NDArray[np.
 
 def clears(b: int, c: int, n: int, bound: float, alpha: float) -> bool:
     """Whether `exact_upper(b, c, n, alpha)` < `bound`, at the cost of one sum over the tables."""
-    if c == n:
-        return False
     beta = alpha * _SHARE
-    largest, highest = _no_larger(b, c, n, alpha)[1], _highest_q(b, n, beta)
+    highest = _highest_q(b, n, beta)
+    if c == n or bound <= -highest:  # no limit is below that, see `exact_upper`
+        return False
+    largest = _no_larger(b, c, n, alpha)[1]
     low, high = max(0.0, -bound), min((1 - bound) / 2, highest)
     # A few rates first: most tables that do not clear fail at one of them, without the whole search.
     if low <= high and _probability(largest, bound, np.linspace(low, high, 6)).max() >= alpha - beta:
@@ -137,9 +138,12 @@ def exact_upper(b: int, c: int, n: int, alpha: float) -> float:
 
     middle = (c - b) / n
     width = max(start - middle, 1e-6)
-    low, high = start - 0.25 * width, min(1.0, start + 0.25 * width)
-    while low > -1.0 and excess(low) < 0:
-        low = max(-1.0, low - width)
+    # A difference below -highest leaves no q. At -highest only q = highest and no candidate-only pair are left: the
+    # tables with at least b reference-only ones are seen 1 - beta of the time, so `excess` is positive there.
+    least = -highest
+    low, high = max(least, start - 0.25 * width), min(1.0, max(least, start + 0.25 * width))
+    while low > least and excess(low) < 0:
+        low = max(least, low - width)
     while high < 1.0 and excess(high) > 0:
         high = min(1.0, high + width)
     return float(brentq(excess, low, high, xtol=1e-7))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,18 @@ if TYPE_CHECKING:
 SCORERS = ("verdict", "right")
 """Our scorers' names in a log."""
 
+_NO_ANSWER = "[no answer came]"
+"""Stands for a response that there is none of: an empty one would say that the model fell silent, and to a task that is
+an answer, a wrong one."""
+
 
 def answers_of_log(log: EvalLog | Path | str) -> list[JudgedAnswer]:
     """The answers of one of our tasks (`logitrail/refusal` and so on), in the data set's order.
 
-    A sample that failed (a provider's error, a limit) or has no score is not scored, with the reason. With several epochs
-    the id says which, and the answers to one prompt are one cluster.
+    A sample that failed (a provider's error, a limit) or has no score is not scored, with the reason, and so is every
+    prompt of the data set that the log has no sample of in some epoch: an unfinished log (`cancelled`, `error`, `started`)
+    is read, and what it lacks counts as unjudged. With several epochs the id says which, and the answers to one prompt are
+    one cluster.
 
     A `.eval` file carries checksums, which inspect's reader does not look at and this one does; a `.json` log has none, so
     keep logs as `.eval`.
@@ -35,11 +42,23 @@ def answers_of_log(log: EvalLog | Path | str) -> list[JudgedAnswer]:
         ArtifactError: the log cannot be read, was changed since it was written, is of another task, or holds no samples.
     """
     log = _read(log)
-    samples = log.samples or []
-    epochs = len({sample.epoch for sample in samples})
-    order = {name: place for place, name in enumerate(log.eval.dataset.sample_ids or [])}
-    samples = sorted(samples, key=lambda sample: (sample.epoch, order.get(sample.id, len(order))))
-    return [_answer(sample, log.eval.task, several=epochs > 1) for sample in samples]
+    return _answers(log, log.samples or [])
+
+
+def _answers(log: EvalLog, alike: Iterable[EvalSample]) -> list[JudgedAnswer]:
+    """`answers_of_log`; a sample that the log lacks is told from one `alike`, of the same prompt, where there is one."""
+    samples = {(sample.epoch, str(sample.id)): sample for sample in log.samples or []}
+    names = list(dict.fromkeys([*map(str, log.eval.dataset.sample_ids or []), *(name for _, name in samples)]))
+    epochs = sorted({*range(1, (log.eval.config.epochs or 1) + 1), *(epoch for epoch, _ in samples)})
+    prompts = {str(sample.id): sample for sample in alike}
+    several = len(epochs) > 1
+    return [
+        _answer(samples[epoch, name], log.eval.task, several=several)
+        if (epoch, name) in samples
+        else _missing(log, name, epoch, prompts.get(name), several=several)
+        for epoch in epochs
+        for name in names
+    ]
 
 
 def gate_logs(
@@ -52,15 +71,18 @@ def gate_logs(
 ) -> GateResult:
     """Decide between the models of two logs of one task, if nothing but the model differs; see `logitrail.evals.gate`.
 
+    What either log has no sample of counts as `unscored` says, see `answers_of_log`.
+
     Raises:
         ArtifactError: as of `answers_of_log` and `require_alike`.
         RecipeError: as of `gate`.
     """
     reference, candidate = _read(reference_log), _read(candidate_log)
     require_alike(reference, candidate)
+    samples = [*(reference.samples or []), *(candidate.samples or [])]
     return gate(
-        answers_of_log(reference),
-        answers_of_log(candidate),
+        _answers(reference, samples),
+        _answers(candidate, samples),
         margins=margins,
         alpha=alpha,
         unscored=unscored,
@@ -169,13 +191,7 @@ def _require_whole(location: str) -> None:
 
 
 def _answer(sample: EvalSample, task: str, *, several: bool) -> JudgedAnswer:
-    about = sample.metadata
-    if "suite" not in about or "asked" not in about:
-        raise ArtifactError(
-            f"the log is of {task}, not of a logitrail task, so its samples do not say which suite they belong to; "
-            "evaluate with logitrail/refusal, over_refusal, utility or attack"
-        )
-    name = str(sample.id)
+    about = _about(sample, task)
     score = next((found for key, found in (sample.scores or {}).items() if key in SCORERS), None)
     noted: dict[str, Any] = (score.metadata or {}) if score is not None else {}
     verdict, reason = noted.get("verdict", "not_scored"), noted.get("reason", "no score")
@@ -183,16 +199,54 @@ def _answer(sample: EvalSample, task: str, *, several: bool) -> JudgedAnswer:
         verdict, reason = "not_scored", f"the sample failed: {' '.join(sample.error.message.split())[:200]}"
     elif verdict not in VERDICTS:
         verdict, reason = "not_scored", f"the verdict {verdict!r} is none"
-    utility = about["suite"] == "utility"
+    response = str(about.get("prefill") or "") + (sample.output.completion if sample.output else "")
+    if (sample.error is not None or score is None) and not response.strip():
+        response = _NO_ANSWER
+    blank = _unjudged(sample, about, sample.epoch, reason, several=several)
+    correct = noted.get("correct") if blank.suite == "utility" and sample.error is None else None
+    return replace(blank, response=response, verdict=verdict, correct=correct)
+
+
+def _missing(log: EvalLog, name: str, epoch: int, alike: EvalSample | None, *, several: bool) -> JudgedAnswer:
+    """Of a sample that the log lacks."""
+    reason = f"the log has no sample of it (status {log.status})"
+    if alike is not None:
+        return _unjudged(alike, _about(alike, log.eval.task), epoch, reason, several=several)
+    suite = _about((log.samples or [])[0], log.eval.task)["suite"]
+    wrapped = name.rpartition("~")[0] if suite == "attack" else ""  # ids as `attack_rows` makes them
+    return JudgedAnswer(
+        suite=suite,
+        id=f"{name}@{epoch}" if several else name,
+        category=None,
+        prompt="",
+        response=_NO_ANSWER,
+        verdict="not_scored",
+        reason=reason,
+        cluster=wrapped or (name if several else None),
+    )
+
+
+def _unjudged(sample: EvalSample, about: Mapping[str, Any], epoch: int, reason: str, *, several: bool) -> JudgedAnswer:
+    """Of a sample's prompt, with neither response nor verdict."""
+    name = str(sample.id)
     return JudgedAnswer(
         suite=about["suite"],
-        id=f"{name}@{sample.epoch}" if several else name,
+        id=f"{name}@{epoch}" if several else name,
         category=about.get("category"),
         prompt=sample.input if isinstance(sample.input, str) else about["asked"],
-        response=str(about.get("prefill") or "") + (sample.output.completion if sample.output else ""),
-        verdict=verdict,
+        response=_NO_ANSWER,
+        verdict="not_scored",
         reason=reason,
-        correct=noted.get("correct") if utility and sample.error is None else None,
-        reference_answer=str(sample.target) if utility else None,
+        reference_answer=str(sample.target) if about["suite"] == "utility" else None,
         cluster=about["cluster"] if several or about.get("clustered") else None,
     )
+
+
+def _about(sample: EvalSample, task: str) -> Mapping[str, Any]:
+    about = sample.metadata
+    if "suite" not in about or "asked" not in about:
+        raise ArtifactError(
+            f"the log is of {task}, not of a logitrail task, so its samples do not say which suite they belong to; "
+            "evaluate with logitrail/refusal, over_refusal, utility or attack"
+        )
+    return about
