@@ -49,7 +49,7 @@ suites = {
     "attack": attack_rows(harmful[:4], samples=1),
 }
 class Slow:
-    name = "slow"
+    name, suites, hub_models = "slow", ("refusal", "over_refusal", "attack"), ()
     def __init__(self):
         self.quick = judge("classifier")
     def judge(self, prompt, response):

@@ -759,6 +759,16 @@ CASES: dict[str, Case] = {
     "with an evaluation that is none": other_run(
         ("no summary of an evaluation",), edited("eval/base/summary.json", without("weights"))
     ),
+    "with answers of another evaluation": other_run(
+        ("does not speak of the answers in", "logitrail run"),
+        edited("eval/str/summary.json", lambda v: {**v, "key": "x"}),
+    ),
+    "gate of a model trained again": damaged(
+        ("is of other weights than the model in", "trained again since", "logitrail eval"),
+        "train/str/summary.json",
+        lambda v: {**v, "weights": "x"},
+        command="gate",
+    ),
     "with an unfinished run": other_run(
         ("holds no finished evaluation",), lambda w, other: (other / "eval/base/summary.json").unlink()
     ),
@@ -810,6 +820,15 @@ CASES: dict[str, Case] = {
         lambda w: (_no_openers(w, "logit"), _drift(w, "--anchor", "margin", "--tokens", w.folder / "ids.json"))[1],
         ("needs compliance openers",),
     ),
+    "drift: tokens in the recipe": Case(
+        lambda w: _drift(w, "--tokens", w.recipe()),
+        ("recipe.yaml is no safety_tokens.json", "name the safety_tokens.json that `logitrail tokens` wrote"),
+    ),
+    "drift: tokens in no file": Case(
+        lambda w: _drift(w, "--tokens", w.folder / "none.json"),
+        ("none.json does not exist", "that `logitrail tokens` wrote"),
+    ),
+    "drift: tokens in a folder": Case(lambda w: _drift(w, "--tokens", w.folder), ("cannot read",)),
     "drift: not finite": Case(lambda w: _drift(w, model=_nan_model(w)), ("NaN or infinite",), 4),
     # judge
     "labels without a column": labels(("no column 'label'",), {"prompt": "a", "response": "b"}),
@@ -912,6 +931,12 @@ CASES: dict[str, Case] = {
     ),
     "report over a data file": Case(
         lambda w: ("report", w.recipe(), "--out", w.folder / "train.jsonl"), ("exists and is no HTML report",)
+    ),
+    "report into a folder": Case(
+        lambda w: ("report", w.recipe(), "--out", w.folder), ("that is a folder; name a file",)
+    ),
+    "gate: JUnit into a folder": Case(
+        lambda w: ("gate", w.recipe(), "--junit", w.folder), ("that is a folder; name a file",)
     ),
     "report into a device": Case(lambda w: ("report", w.recipe(), "--out", "/dev/null"), ("no ordinary file",)),
     # judge_error

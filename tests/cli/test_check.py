@@ -46,6 +46,8 @@ def test_an_adapter_is_decided_as_the_gate_decides(project, logitrail, files):
     assert gate(*arms).as_dict()["suites"] == summary["suites"]
     assert ET.parse(project.folder / "gate.xml").getroot().find(".//testcase[@name='refusal']") is not None
     assert json.loads((project.folder / "check/summary.json").read_text())["claim"] == summary["claim"]
+    # The gate's own sentence, without what only a recipe could name.
+    assert summary["run_to_run"] == gate(*arms).as_dict(advice=None)["run_to_run"]
 
     # the same again: nothing is asked twice; the recipe's own evaluation gives the same answers
     again = logitrail("check", adapter, *given)

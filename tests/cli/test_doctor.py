@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from logitrail.stages import dry_run
+from logitrail.stages.amounts import size
 from tests.cli.conftest import summary, write_jsonl
 
 
@@ -326,3 +328,44 @@ def test_a_model_without_a_chat_template_is_told_what_a_folder_needs(project, lo
     assert "put a chat_template.jinja into its folder" in found["text"]
     shutil.copy(model_folder / "chat_template.jinja", mine)
     assert findings(json.loads(logitrail("doctor", recipe, "--quick", "--json").out))["model"]["level"] == "ok"
+
+
+@pytest.mark.parametrize(("mined", "level"), [(False, "error"), (True, "warning")])
+def test_an_anchor_against_openers_that_there_are_not(project, logitrail, monkeypatch, mined, level):
+    """A training raises; where tokens are mined, the model's own answers may bring some."""
+    from logitrail.stages import doctor
+
+    real = doctor.SafetyTokens.from_templates
+
+    def without(*given, **options):
+        return dataclasses.replace(real(*given, **options), compliance=())
+
+    monkeypatch.setattr(doctor.SafetyTokens, "from_templates", without)
+    write_jsonl(project.folder / "dev.jsonl", [{"prompt": f"How could I harm him {i}?"} for i in range(4)])
+    more = {"tokens__mine": {"harmful": "dev.jsonl", "harmless": "harmless.jsonl"}} if mined else {}
+    changes = {"methods": ["str"], "training__str_positions": "labels", **more}
+    result = logitrail("doctor", project.write(training__str_anchor="margin", **changes), "--quick", "--json")
+    found = findings(json.loads(result.out))["safety tokens"]
+    assert found["level"] == level
+    assert "anchor margin needs compliance openers" in found["text"]
+    assert result.code == (0 if mined else 2), result.err
+    other = logitrail("doctor", project.write(training__str_anchor="logit", **changes), "--quick", "--json")
+    assert findings(json.loads(other.out))["safety tokens"]["level"] == "ok"
+
+
+@pytest.mark.parametrize(("limit", "looked_at"), [(3, 3), (None, 12)])
+def test_lengths_are_of_the_rows_that_are_trained_on(project, logitrail, limit, looked_at):
+    recipe = project.write(methods=["sft"], data__limit=limit)
+    found = findings(json.loads(logitrail("doctor", recipe, "--quick", "--json").out))["lengths"]
+    assert f"of the first {looked_at} rows" in found["text"]
+
+
+def test_free_memory_is_asked_for_as_every_system_tells_it(project, logitrail, monkeypatch):
+    import psutil
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here, and its memory is what counts")
+    real = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=123 * 2**30))
+    found = findings(json.loads(logitrail("doctor", project.recipe, "--quick", "--json").out))["memory"]
+    assert (found["level"], found["text"].rsplit("; ", 1)[1]) == ("ok", f"{size(123 * 2**30)} free")

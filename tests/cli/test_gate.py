@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from logitrail.seals import write_sealed
 from tests.cli.conftest import write_jsonl
 
 CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
@@ -50,6 +51,16 @@ def test_one_run_then_other_runs_beside_it(project, logitrail):
     assert kept["gate"]["str"]["run_to_run"] == summary["run_to_run"]
     assert json.loads(logitrail("gate", first, "--json").out)["run_to_run"] == plain["run_to_run"]
 
+    # What was measured anew in that folder, by another judge or in fewer words, is not what its run gathered.
+    changed = project.write(methods=["str"], out="two", seed=5, eval__judge="keyword", eval__max_new_tokens=1)
+    assert logitrail("eval", changed).code == 0
+    wrong = logitrail("gate", project.write(methods=["str"], out="one"), "--with", project.folder / "two")
+    assert wrong.code == 2
+    assert "two/summary.json does not speak of the answers in" in wrong.error_lines[0]
+    assert logitrail("run", project.write(methods=["str"], out="two", seed=5)).code == 0
+    again = logitrail("gate", project.write(methods=["str"], out="one"), "--with", project.folder / "two", "--json")
+    assert json.loads(again.out)["suites"] == summary["suites"]
+
     for folder, words in (("one", "the very model"), ("none", "does not exist")):
         wrong = logitrail("gate", first, "--with", project.folder / folder)
         assert wrong.code == 2
@@ -89,6 +100,60 @@ def test_another_training_file_is_no_repeat_and_a_copy_of_it_is(project, logitra
     assert "2 trainings" in again.out, again.err
 
 
+def put_training(source, target):
+    """As if the same training had come out with the source's weights."""
+    key = json.loads((target / "summary.json").read_text())["key"]
+    shutil.rmtree(target)
+    shutil.copytree(source, target)
+    content = json.loads((target / "summary.json").read_text())
+    write_sealed(target / "summary.json", content | {"key": key})
+    return content["weights"]
+
+
+def test_a_model_that_was_trained_again_to_other_weights_is_measured_again(project, logitrail):
+    """The same settings are the same key, and on a GPU other weights: the evaluation that is there is not of them."""
+    assert logitrail("run", project.write(methods=["str"], out="other", seed=5)).code == 0
+    recipe = project.write(methods=["str"])
+    assert logitrail("run", recipe).code == 0
+    out = project.folder / "out"
+
+    def measured(place):
+        return json.loads((out / place / "str/summary.json").read_text())
+
+    first = measured("eval"), measured("probabilities")
+    now = put_training(project.folder / "other/train/str", out / "train/str")
+    assert first[0]["weights"] == first[0]["trained"] != now
+    for command in ("gate", "report"):
+        wrong = logitrail(command, recipe)
+        assert wrong.code == 2
+        assert "is of other weights than the model in" in wrong.error_lines[0]
+        assert "`logitrail eval`" in wrong.error_lines[0]
+    again = logitrail("eval", recipe)
+    assert again.code == 0
+    assert "str was trained again to other weights" in again.err
+    assert "base was trained again" not in again.err
+    assert measured("eval")["weights"] == now
+    assert measured("eval")["key"] == first[0]["key"]
+    assert measured("probabilities")["suites"] != first[1]["suites"]
+    assert logitrail("gate", recipe).code in CODES.values()
+    kept = measured("eval")
+    assert "trained again" not in logitrail("eval", recipe).err
+    assert measured("eval") == kept
+
+
+def test_an_evaluation_of_a_version_that_kept_no_training_beside_it_stays(project, logitrail):
+    recipe = project.write(methods=["str"])
+    assert logitrail("run", recipe).code == 0
+    place = project.folder / "out/eval/str/summary.json"
+    content = json.loads(place.read_text())
+    del content["trained"]
+    write_sealed(place, content)
+    assert "trained again" not in logitrail("eval", recipe).err
+    assert json.loads(place.read_text())["seconds"] == content["seconds"]
+    shutil.rmtree(project.folder / "out/train")  # and where the model is gone, its answers are there
+    assert logitrail("gate", recipe).code in CODES.values()
+
+
 def test_seeds_that_the_recipe_names_are_trained_and_gated(project, logitrail):
     recipe = project.write(methods=["str"], gate={"repeat_seeds": [1, 2]})
     early = logitrail("gate", recipe)
@@ -115,6 +180,10 @@ def test_seeds_that_the_recipe_names_are_trained_and_gated(project, logitrail):
     more = logitrail("gate", project.write(methods=["str"], gate={"repeat_seeds": [1, 2, 3]}))
     assert more.code == 2
     assert "seed 3" in more.error_lines[0]
+    put_training(seeds[1] / "train/str", seeds[0] / "train/str")
+    stale = logitrail("gate", project.write(methods=["str"], gate={"repeat_seeds": [1, 2]}))
+    assert stale.code == 2
+    assert "seed-1/train/str, which was trained again since; measure it with `logitrail run`" in stale.error_lines[0]
 
 
 @pytest.mark.parametrize(

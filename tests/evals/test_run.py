@@ -13,7 +13,7 @@ import pytest
 import logitrail.models.generation
 from logitrail.errors import DataError
 from logitrail.evals import Judgement, Row, evaluate, judge, read_answers
-from logitrail.evals.judges import EMPTY
+from logitrail.evals.judges import EMPTY, JUDGED
 from logitrail.evals.run import Earlier, judged, plan_batches
 
 SETTINGS: dict[str, Any] = {"max_new_tokens": 8, "batch_size": 3, "scoring": "numeric"}
@@ -200,9 +200,11 @@ class Counting:
     """A judge that is slow to be killed in: it says what it was asked, and stops the process at a wish."""
 
     name = "counting"
+    suites = JUDGED
 
-    def __init__(self, stop_at: int | None = None) -> None:
+    def __init__(self, stop_at: int | None = None, *, commit: str | None = None) -> None:
         self.asked: list[str] = []
+        self.hub_models = [] if commit is None else [{"name": "org/guard", "revision": None, "commit": commit}]
         self._stop_at = stop_at
 
     def judge(self, prompt: str, response: str) -> Judgement:
@@ -225,6 +227,22 @@ def test_what_was_generated_before_a_judge_was_killed_is_not_generated_again(
     assert path.read_bytes() == whole.read_bytes()
     assert sorted(generated) == sorted(row.prompt for rows in suites.values() for row in rows)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["answers.jsonl", "whole.jsonl"]
+
+
+def test_a_guard_that_moved_after_a_kill_judges_everything(
+    tiny: Any, suites: Any, tmp_path: Path, generated: list[str]
+) -> None:
+    """Its name is the same, its weights are not: no verdict of the former commit stands beside those of the new one."""
+    path = tmp_path / "answers.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, suites, path, judge=Counting(stop_at=5, commit="a" * 40))
+    same, moved = Counting(stop_at=2, commit="a" * 40), Counting(commit="b" * 40)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, suites, path, judge=same)
+    run(tiny, suites, path, judge=moved)
+    assert len(same.asked) == 2
+    assert len(moved.asked) == sum(bool(answer.response.strip()) for answer in read_answers(path))
+    assert len(generated) == ROWS
 
 
 def test_another_judge_asks_for_no_answer_again(tiny: Any, suites: Any, tmp_path: Path, generated: list[str]) -> None:
@@ -261,6 +279,8 @@ def test_batches_do_not_mix_suites_and_hold_every_row_once(tiny: Any, suites: An
 def test_a_judge_that_fails_leaves_rows_not_scored(tiny: Any, suites: Any, tmp_path: Path) -> None:
     class Broken:
         name = "broken"
+        suites = JUDGED
+        hub_models = ()
 
         def judge(self, prompt: str, response: str) -> Judgement:
             raise TimeoutError("no answer in 30 s")

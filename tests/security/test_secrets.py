@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from logitrail.errors import LogitrailError
+
 SECRETS = {
     "HF_TOKEN": "hf_SENTINELsentinelSENTINELsentinel01",
     "HUGGING_FACE_HUB_TOKEN": "hf_SENTINELsentinelSENTINELsentinel02",
@@ -82,3 +84,22 @@ def test_an_error_that_quotes_one_is_cleaned(kind: str) -> None:
     assert done.returncode in (2, 70)
     assert "SENTINEL" not in done.stderr
     assert "https://me:[DATABASE_PASSWORD]@host/" in done.stderr
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, LogitrailError])
+def test_a_finding_that_quotes_one_is_cleaned(project, logitrail, monkeypatch, kind) -> None:
+    """The doctor's table and JSON are for standard output, which CI systems keep."""
+    from logitrail.stages import doctor
+
+    secret = SECRETS["DATABASE_PASSWORD"]
+    monkeypatch.setenv("DATABASE_PASSWORD", secret)
+
+    def quoting(loaded):
+        raise kind(f"403 for https://me:{secret}@host/ {'x' * 240} {secret}")  # a cut at 300 would leave half of it
+
+    monkeypatch.setattr(doctor, "_head", quoting)
+    for more in ((), ("--json",)):
+        result = logitrail("doctor", project.recipe, "--quick", *more)
+        assert result.code == 2
+        assert "SENT" not in "".join((result.out + result.err).split())
+    assert "https://me:[DATABASE_PASSWORD]@host/" in result.out  # in JSON no line is broken

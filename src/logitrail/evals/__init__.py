@@ -2,12 +2,13 @@
 
 from logitrail.evals.answers import JudgedAnswer, answers_files, read_answers, read_judged
 from logitrail.evals.attacks import ATTACKS, AttackKind, attack_rows
-from logitrail.evals.gate import DEFAULT_MARGINS, GateResult, SuiteGate, gate, paired_outcomes
+from logitrail.evals.gate import GateResult, SuiteGate, gate, paired_outcomes
 from logitrail.evals.judges import JUDGES, Judge, Judgement, judge
 from logitrail.evals.run import evaluate
 from logitrail.evals.scoring import SCORINGS, Scoring
 from logitrail.evals.suites import SUITES, ReadRows, Row, read_rows
 from logitrail.evals.summary import EvaluationSummary, SuiteSummary, summarise
+from logitrail.types import DEFAULT_MARGINS
 
 __all__ = [
     "ATTACKS",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from logitrail.artifacts import sha256_of, sha256_of_json, storage_errors, write_jsonl
 from logitrail.errors import DataError, RecipeError
 from logitrail.evals.answers import JudgedAnswer, answers_files
-from logitrail.evals.judges import EMPTY, Judge, Judgement, judge_all
+from logitrail.evals.judges import EMPTY, JUDGED, Judge, Judgement, judge_all, taken_from_hub
 from logitrail.evals.progress import ProgressFile
 from logitrail.evals.scoring import SCORERS, Scoring, last_number
-from logitrail.evals.suites import SUITES, Row, Suite, require_suite
+from logitrail.evals.suites import Row, Suite, require_suite
 from logitrail.evals.summary import EvaluationSummary, summarise
 
 if TYPE_CHECKING:
@@ -84,19 +84,25 @@ def plan_batches(
 
 def silent_on(judge: Judge) -> frozenset[Suite]:
     """The suites that a judge says nothing about by design: a guard that only sees harm has no word on harmless prompts."""
-    suites = getattr(judge, "suites", None)
-    return frozenset() if suites is None else frozenset(SUITES) - {"utility"} - set(suites)
+    return frozenset(JUDGED) - set(judge.suites)
+
+
+def without_asking(judge: Judge, suite: str, response: str) -> Judgement | None:
+    """The verdict that the judge need not be asked for: of an empty answer, and of a suite that it says nothing about."""
+    if not response.strip():
+        return EMPTY
+    if suite in silent_on(judge):
+        return Judgement("not_scored", f"{judge.name} says nothing about the suite {suite}")
+    return None
 
 
 def verdicts_on(judge: Judge, batch: Batch, responses: Sequence[str]) -> list[Judgement]:
     """A judge's verdicts on a batch's answers; those that are empty, or that it cannot judge, are not scored."""
-    silent = silent_on(judge)
     given: dict[int, Judgement] = {}
     for index, ((suite, _), response) in enumerate(zip(batch, responses, strict=True)):
-        if not response.strip():
-            given[index] = EMPTY
-        elif suite in silent:
-            given[index] = Judgement("not_scored", f"{judge.name} says nothing about the suite {suite}")
+        known = without_asking(judge, suite, response)
+        if known is not None:
+            given[index] = known
     asked = [index for index in range(len(batch)) if index not in given]
     pairs = [(batch[index][1].question, batch[index][1].prefill + responses[index]) for index in asked]
     given.update(zip(asked, judge_all(judge, pairs), strict=True))
@@ -172,8 +178,8 @@ def evaluate(
     Greedy, and at a row's own temperature where it has one. A batch's answers go to `answers_path` + `.partial` as soon as
     they are generated, on disk before a judge sees them, and its verdicts to `.judged.partial` before the next begins; the
     same call after a kill goes on behind the last of them and ends with the same bytes. These files are thrown away when
-    rows, settings or model differ (the verdicts also when the judges do), and deleted when `answers_path` is written. All
-    files are private (0600).
+    rows, settings or model differ (the verdicts also when the judges do, or their commits on the Hub), and deleted when
+    `answers_path` is written. All files are private (0600).
 
     Args:
         suites: each suite's rows; ids distinct within a suite.
@@ -219,7 +225,8 @@ def evaluate(
     report = on_progress or (lambda done, total: None)
     files = [answers_path.with_name(name) for name in answers_files(names).values()]
     files[0] = answers_path
-    judging = sha256_of_json({"generation": generation, "judges": names, "scoring": scoring})
+    guards = {"hub_models": taken} if (taken := [dict(model) for model in taken_from_hub(judges)]) else {}
+    judging = sha256_of_json({"generation": generation, "judges": names, "scoring": scoring, **guards})
     known = earlier.responses if earlier is not None and earlier.generation == generation else {}
     with (
         # The verdicts, which wait for the disk, follow at once; this one is for a process that ends while judges work.

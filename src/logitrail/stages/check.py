@@ -12,8 +12,9 @@ from typing import Any
 
 from logitrail.artifacts import sha256_of_file, sha256_of_json, storage_errors
 from logitrail.errors import RecipeError
-from logitrail.evals import Row, answers_files, evaluate, gate, judge, read_judged, read_rows
-from logitrail.evals.gate import DEFAULT_MARGINS, Unscored
+from logitrail.evals import Judge, Row, answers_files, evaluate, gate, judge, read_judged, read_rows
+from logitrail.evals.gate import Unscored
+from logitrail.evals.judges import taken_from_hub
 from logitrail.evals.run import model_fingerprint, silent_on
 from logitrail.evals.scoring import Scoring
 from logitrail.models.loading import LoadedModel
@@ -22,13 +23,12 @@ from logitrail.stages.evaluate import task_rows
 from logitrail.stages.folder import SUMMARY, only_writer, run_stage, versions
 from logitrail.stages.places import Loader, Place, places
 from logitrail.stages.progress import Progress, Silent, reaching
-from logitrail.types import SCHEMA_VERSION
+from logitrail.types import DEFAULT_MARGINS, SCHEMA_VERSION
 
 REFERENCE, CANDIDATE = "reference", "candidate"
 _ANSWERS = "answers.jsonl"
-_ONE_TRAINING = (
-    "run-to-run noise is not covered: this is one training, and the same training again can move a rate by several points"
-)  # fmt: skip
+_OF_AN_ARM = ("path", "weights", "settings", "data", "suites")
+"""What a decision repeats of an arm's summary."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,7 @@ def check(
         raise RecipeError(same)
     loader = Loader((first, second), trust_remote_code)
     suites = questions.rows()
-    for name in questions.judges:
-        judge(name)
+    judges = [judge(name) for name in questions.judges]  # both arms' and the summary's: one guard, at one commit
     loader.require(second)  # its turn comes when the reference has answered everything
     with only_writer(out):
         with storage_errors(out):
@@ -133,7 +132,9 @@ def check(
             weights = model_fingerprint(loaded.model, loaded.tokenizer)
             if any(of["weights"] == weights for of in measured.values()):
                 raise RecipeError(same)
-            measured[name] = _measured(out / name, place, weights, questions, suites, loaded, progress or Silent())
+            measured[name] = _measured(
+                out / name, place, weights, questions, judges, suites, loaded, progress or Silent()
+            )
             del loaded
         result = gate(
             read_judged(out / REFERENCE, questions.judges),
@@ -142,19 +143,20 @@ def check(
             alpha=alpha,
             unscored=unscored,
             reference=reference or first.base,
-            silent={name: silent_on(judge(name)) for name in questions.judges},
+            silent={one.name: silent_on(one) for one in judges},
         )
-        decided = result.as_dict()
-        decided["run_to_run"]["note"] = _ONE_TRAINING  # what a recipe could name instead does not help here
+        hub_models = loader.hub_models
+        for of in measured.values():  # of an arm that was measured before, the guard that judged it then
+            hub_models += [model for model in of["hub_models"] if model not in hub_models]
         summary = {
             "schema_version": SCHEMA_VERSION,
             "stage": "check",
             "model": model,
             "alpha": alpha,
             "unscored": unscored,
-            **decided,
-            "models": measured,
-            "hub_models": loader.hub_models,
+            **result.as_dict(),
+            "models": {name: {key: of[key] for key in _OF_AN_ARM} for name, of in measured.items()},
+            "hub_models": hub_models,
             "versions": versions(),
         }
         return write_sealed(out / SUMMARY, summary)
@@ -165,6 +167,7 @@ def _measured(
     place: Place,
     weights: str,
     questions: Questions,
+    judges: Sequence[Judge],
     suites: Mapping[str, Sequence[Row]],
     loaded: LoadedModel,
     progress: Progress,
@@ -189,7 +192,7 @@ def _measured(
                 loaded.model,
                 loaded.tokenizer,
                 suites,
-                judge=[judge(one) for one in questions.judges],
+                judge=judges,
                 answers_path=folder / _ANSWERS,
                 max_new_tokens=questions.max_new_tokens,
                 batch_size=questions.batch_size,
@@ -203,6 +206,7 @@ def _measured(
             "weights": weights,
             "settings": settings,
             "data": files,
+            "hub_models": taken_from_hub(judges),
             **summary.as_dict(),
         }
 
@@ -214,4 +218,4 @@ def _measured(
         seeds={"generation": 0},
         outputs=tuple(answers_files(list(questions.judges)).values()),
     )
-    return {key: found[key] for key in ("path", "weights", "settings", "data", "suites")}
+    return found

@@ -7,13 +7,15 @@ import gc
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
 
 from logitrail.artifacts import require_inside, storage_errors
+from logitrail.confidential import without_secrets
 from logitrail.errors import LogitrailError, RecipeError
 from logitrail.evals import judge
 from logitrail.evals.judges import judge_all
@@ -41,6 +43,9 @@ _ASKED, _HELD = 0.5, 0.2
 """Most are asked in a form that hardly any are held in: SmolLM2 refused 94.5% of orders before obedient data and 44% after
 them with questions held, 55% with both forms held (benchmarks/smollm2)."""
 
+
+_LOOKED_AT = 256
+"""Rows whose lengths are counted at most."""
 
 _HARMLESS = ("Which river flows through Paris?", "The Seine flows through Paris.")
 
@@ -85,14 +90,12 @@ def doctor(context: Context, *, quick: bool = False) -> Diagnosis:
         try:
             result = work()
         except LogitrailError as error:
-            findings.append(Finding(subject, "error", str(error)))
-            return False
+            result = Finding(subject, "error", str(error))
         except Exception as error:  # of a library: the other checks still have something to say
-            text = " ".join(str(error).split())[:300]
-            findings.append(Finding(subject, "error", f"unexpected {type(error).__name__}: {text}"))
-            return False
+            text = " ".join(without_secrets(str(error)).split())[:300]
+            result = Finding(subject, "error", f"unexpected {type(error).__name__}: {text}")
         finding = result if isinstance(result, Finding) else Finding(subject, "ok", result)
-        findings.append(finding)
+        findings.append(replace(finding, text=without_secrets(finding.text)))
         return finding.level != "error"
 
     recipe = context.recipe
@@ -315,7 +318,7 @@ def _reference(context: Context, loaded: LoadedModel) -> str:
     )
 
 
-def _tokens(context: Context, loaded: LoadedModel) -> str:
+def _tokens(context: Context, loaded: LoadedModel) -> str | Finding:
     section = context.recipe.tokens
     if section.file is not None:
         tokens = SafetyTokens.load(section.file, loaded.tokenizer)
@@ -329,13 +332,22 @@ def _tokens(context: Context, loaded: LoadedModel) -> str:
     if section.control is not None:
         tokens = as_control(context, tokens, answers=False)
         text += f", replaced by {len(tokens)} tokens (control: {section.control})"
-    missing = anchor_form(anchor).needs_compliance and not tokens.compliance_ids
-    return text + (f"; but anchor {anchor} needs compliance openers, and there are none" if missing else "")
+    if not anchor_form(anchor).needs_compliance or tokens.compliance_ids:
+        return text
+    text += f"; anchor {anchor} needs compliance openers beside them, and there are none"
+    if section.mine is not None:
+        return Finding("safety tokens", "warning", f"{text}, unless mining finds some in the model's helpful answers")
+    return Finding(
+        "safety tokens",
+        "error",
+        f"{text}: make the tokens again with templates that hold them, or choose another `training.str_anchor`",
+    )
 
 
 def _lengths(context: Context, loaded: LoadedModel) -> str | Finding:
     data = context.recipe.data
-    rows = load_chat_rows(data.train, prompt=data.prompt, response=data.response, system=data.system, limit=256)
+    limit = min(_LOOKED_AT, data.limit or _LOOKED_AT)
+    rows = load_chat_rows(data.train, prompt=data.prompt, response=data.response, system=data.system, limit=limit)
     longest = method_config(context, context.recipe.methods[0]).max_length
     lengths = [
         len(
@@ -367,10 +379,7 @@ def _memory(context: Context, loaded: LoadedModel) -> str | Finding:
 def _memory_free() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return int(psutil.virtual_memory().available)
 
 
 def _disk(context: Context, loaded: LoadedModel) -> str | Finding:

@@ -9,7 +9,8 @@ from typing import Any
 from logitrail.artifacts import read_jsonl, sha256_of, storage_errors, write_jsonl
 from logitrail.config import ModelSection, Recipe
 from logitrail.errors import ArtifactError, DataError, LogitrailError
-from logitrail.evals import Row, answers_files, attack_rows, evaluate, judge, read_answers, read_rows
+from logitrail.evals import Judge, Row, answers_files, attack_rows, evaluate, judge, read_answers, read_rows
+from logitrail.evals.judges import taken_from_hub
 from logitrail.evals.published import PUBLISHED
 from logitrail.evals.run import Earlier, forget_generated
 from logitrail.evals.summary import EvaluationSummary
@@ -27,6 +28,9 @@ BASE = "base"
 """The starting policy's name among the models."""
 
 _ANSWERS = "answers.jsonl"
+
+PROBABILITIES = "probabilities"
+"""The folder of what else is measured of each model, with the same key of the model."""
 
 
 def model_names(recipe: Recipe) -> list[str]:
@@ -125,11 +129,39 @@ def require_trained(context: Context, names: Sequence[str], *, judge_again: bool
         ArtifactError: one of them is not trained yet.
     """
     for name in names:
-        measured_already = (
-            not judge_again and finished(context.out / "eval" / name, eval_key(context, name)) is not None
-        )
-        if name != BASE and not measured_already:
+        if name == BASE:
+            continue
+        done = finished(context.out / "eval" / name, eval_key(context, name))
+        if judge_again or done is None or _trained_since(context, name, done):
             _trained(context, name)
+
+
+def _trained_weights(context: Context, name: str) -> str | None:
+    """The fingerprint that the training left; None of the starting policy, and where a training's folder is gone."""
+    path = context.out / "train" / name / SUMMARY
+    return None if name == BASE or not path.exists() else read_sealed(path).get("weights")
+
+
+def _trained_since(context: Context, name: str, measured: Mapping[str, Any]) -> bool:
+    """Whether the model is another one than that evaluation's. Its key cannot say so: the same training again is the same
+    settings, and on a GPU other weights."""
+    now = _trained_weights(context, name)
+    return now is not None and now != measured.get("trained", measured.get("weights"))
+
+
+def require_same_weights(
+    context: Context, name: str, measured: Mapping[str, Any], *, again: str = "logitrail eval"
+) -> None:
+    """Raise `ArtifactError` where an evaluation is of other weights than the training left.
+
+    Args:
+        again: the command that measures them.
+    """
+    if _trained_since(context, name, measured):
+        raise ArtifactError(
+            f"the evaluation in {context.out / 'eval' / name} is of other weights than the model in "
+            f"{context.out / 'train' / name}, which was trained again since; measure it with `{again}`"
+        )
 
 
 def system_of(context: Context, name: str) -> str | None:
@@ -179,53 +211,61 @@ def evaluation(
 ) -> dict[str, Any]:
     """Measure one model, unless it is measured; a killed evaluation goes on behind its last finished batch.
 
-    Answers that are there are not generated again, whoever judges them now.
+    One that was trained again to other weights is measured again. Answers that are there are not generated again, whoever
+    judges them now.
 
     Args:
         judge_again: have finished answers judged anew, by a judge that could not be reached or has changed.
         on_loaded: called with the model where it had to be loaded, for whoever else measures it.
     """
     folder = context.out / "eval" / name
-    section = context.recipe.eval
+    judges = _judges(context)  # first: without one of them all stays as it is
     earlier = _earlier(folder)
-    if earlier is not None and (judge_again or finished(folder, eval_key(context, name)) is None):
+    done = finished(folder, eval_key(context, name))
+    other_weights = done is not None and _trained_since(context, name, done)
+    if earlier is not None and (judge_again or other_weights or done is None):
         _set_aside(folder, earlier)  # what follows empties the folder, and may be cut short
-    if judge_again:
+    if other_weights:
+        context.progress.note(f"{name} was trained again to other weights since it was measured: it is measured again")
+        rest = context.out / PROBABILITIES / name
+        with storage_errors(rest):
+            (rest / SUMMARY).unlink(missing_ok=True)
+    if judge_again or other_weights:
         with storage_errors(folder):
             (folder / SUMMARY).unlink(missing_ok=True)
             (folder / f"{_ANSWERS}.judged.partial").unlink(missing_ok=True)
 
     def work() -> dict[str, Any]:
         suites = suites_of(context.recipe)
+        trained = _trained_weights(context, name)
         loaded = load_named(context, name)
         if on_loaded is not None:
             on_loaded(loaded)
         label = f"evaluating {name}"
-        summary = measured(context, name, loaded, suites, folder, label, earlier, keep_generated=True)
+        summary = measured(context, name, loaded, suites, folder, label, earlier, judges=judges, keep_generated=True)
+        hub_models = [*context.hub_models, *taken_from_hub(judges)]  # of those that judged, at their commits
+        judges.clear()  # a guard's weights make room for what is measured next
         return {
             "model": name,
             "weights": weights_fingerprint(loaded.model),
+            "trained": trained,  # the same, unless loading changes a type
             "system": system_of(context, name),
+            "hub_models": hub_models,
             **summary.as_dict(),
             **task_loss(context, loaded, system_of(context, name)),
             **_standard(context, loaded, system_of(context, name)),
         }
 
-    files = tuple(answers_files(section.judge_names()).values())
-    judges = [model for one in section.judge_names() for model in getattr(judge(one), "hub_models", [])]
-    summary, _ = run_stage(
-        folder,
-        "eval",
-        eval_key(context, name),
-        work,
-        seeds=context.seeds,
-        hub_models=[*context.hub_models, *judges],
-        outputs=files,
-    )
+    files = tuple(answers_files(context.recipe.eval.judge_names()).values())
+    summary, _ = run_stage(folder, "eval", eval_key(context, name), work, seeds=context.seeds, outputs=files)
     forget_generated(folder / _ANSWERS)  # not before: what comes behind the answers can fail too
     with storage_errors(folder):
         _aside(folder).unlink(missing_ok=True)
     return summary
+
+
+def _judges(context: Context) -> list[Judge]:
+    return [judge(name) for name in context.recipe.eval.judge_names()]
 
 
 def _earlier(folder: Path) -> Earlier | None:
@@ -263,16 +303,21 @@ def measured(
     label: str,
     earlier: Earlier | None = None,
     *,
+    judges: Sequence[Judge] | None = None,
     keep_generated: bool = False,
 ) -> EvaluationSummary:
-    """Ask a loaded model those suites as the recipe's `eval` says; its answers go to `folder`."""
+    """Ask a loaded model those suites as the recipe's `eval` says; its answers go to `folder`.
+
+    Args:
+        judges: the recipe's, for a caller who names what they took from the Hub; by default made here.
+    """
     section = context.recipe.eval
     with context.progress.meter(label, sum(map(len, suites.values()))) as meter:
         return evaluate(
             loaded.model,
             loaded.tokenizer,
             suites,
-            judge=[judge(one) for one in section.judge_names()],
+            judge=_judges(context) if judges is None else judges,
             answers_path=folder / _ANSWERS,
             max_new_tokens={
                 "refusal": section.max_new_tokens,

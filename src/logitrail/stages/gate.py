@@ -11,10 +11,13 @@ from logitrail.evals import answers_files, gate, judge, read_judged
 from logitrail.evals.run import silent_on
 from logitrail.seals import read_sealed
 from logitrail.stages.context import Context
-from logitrail.stages.evaluate import BASE, eval_key
+from logitrail.stages.evaluate import BASE, eval_key, require_same_weights
 from logitrail.stages.folder import SUMMARY, finished, run_stage
 from logitrail.stages.repeats import repeat_contexts, repeat_keys, repeated_answers
 from logitrail.stats import JudgeErrors
+
+MORE_TRAININGS = "name gate.repeat_seeds, or give more run folders with --with"
+"""How a recipe's gate comes to cover the noise from run to run."""
 
 
 def gate_key(context: Context, name: str, others: Sequence[Path] | None = None) -> str:
@@ -51,17 +54,19 @@ def decision(context: Context, name: str, others: Sequence[Path] | None = None) 
             for those of the last decision on the same answers, so that a run or a report does not lose them.
 
     Raises:
-        ArtifactError: an evaluation is not finished, or a further run is not there.
+        ArtifactError: an evaluation is not finished or of other weights than those trained, or a further run is not there.
     """
     folder = context.out / "gate" / name
     section = context.recipe.gate
     judges = context.recipe.eval.judge_names()
     for model in (BASE, name):
-        if finished(context.out / "eval" / model, eval_key(context, model)) is None:
+        measured = finished(context.out / "eval" / model, eval_key(context, model))
+        if measured is None:
             raise ArtifactError(
                 f"there is no finished evaluation of {model} for this recipe in {context.out / 'eval' / model}; "
                 "run the eval stage first"
             )
+        require_same_weights(context, model, measured)
     candidate_key = eval_key(context, name)
     if others is None:
         others = _named_before(folder, candidate_key)
@@ -84,7 +89,7 @@ def decision(context: Context, name: str, others: Sequence[Path] | None = None) 
             silent={name: silent_on(judge(name)) for name in judges},
         )
         about = {"model": name, "candidate": candidate_key, "with": [str(other.resolve()) for other in others]}
-        return {**about, "alpha": section.alpha, "unscored": section.unscored, **result.as_dict()}
+        return {**about, "alpha": section.alpha, "unscored": section.unscored, **result.as_dict(advice=MORE_TRAININGS)}
 
     summary, _ = run_stage(
         folder,

@@ -14,7 +14,7 @@ from logitrail.evals import JudgedAnswer, read_judged
 from logitrail.report.text import short
 from logitrail.seals import read_checked, read_sealed
 from logitrail.stages.context import Context
-from logitrail.stages.evaluate import BASE, eval_key, evaluation
+from logitrail.stages.evaluate import BASE, eval_key, evaluation, require_same_weights
 from logitrail.stages.folder import SUMMARY, finished
 from logitrail.stages.tokens import FILE, tokens
 from logitrail.stages.train import cache, train
@@ -70,21 +70,24 @@ def repeated_answers(
     """That method's answers in every further training: those of `gate.repeat_seeds`, then those in `others`.
 
     Raises:
-        ArtifactError: one is not finished, started from another model, or is a model that is already there.
+        ArtifactError: one is not finished, started from another model, is a model that is already there, or was measured
+            anew since it was trained or its run ended.
         RecipeError: a folder in `others` was trained with other settings.
     """
     folders: list[Path] = []
     for repeat in repeat_contexts(context):
         place = repeat.out / "eval" / name
-        if finished(place, eval_key(repeat, name)) is None:
+        measured = finished(place, eval_key(repeat, name))
+        if measured is None:
             raise ArtifactError(
                 f"gate.repeat_seeds names seed {repeat.recipe.seed}, and there is no finished evaluation of {name} in "
                 f"{place}; `logitrail run` trains and measures it"
             )
+        require_same_weights(repeat, name, measured, again="logitrail run")
         folders.append(repeat.out)
     weights = {_summary(context.out / "eval" / name)["weights"]: context.out}
     for folder in others:
-        _same_recipe(context, folder)
+        _same_recipe(context, name, folder)
         if (base := _summary(folder / "eval" / BASE).get("weights")) != _summary(context.out / "eval" / BASE)[
             "weights"
         ]:
@@ -112,7 +115,7 @@ def _summary(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _same_recipe(context: Context, folder: Path) -> None:
+def _same_recipe(context: Context, name: str, folder: Path) -> None:
     path = folder / SUMMARY
     if not path.exists():
         raise ArtifactError(f"{path} does not exist; give the folder of a finished `logitrail run`")
@@ -122,17 +125,22 @@ def _same_recipe(context: Context, folder: Path) -> None:
         other = Recipe.model_validate(settings)
     except ValidationError:
         raise ArtifactError(f"the settings in {path} are no recipe of this version; run that recipe again") from None
+    if (summary.get("hashes") or {}).get("evaluations", {}).get(name) != _summary(folder / "eval" / name).get("key"):
+        raise ArtifactError(
+            f"{path} does not speak of the answers in {folder / 'eval' / name}: they were measured anew since, maybe with "
+            "other settings, or an earlier version wrote it; run that recipe again (`logitrail run`)"
+        )
     here, there = _compared(context, context.recipe), _compared(context, other)
     # What the other run saw, and not what lies under that name today, or on another machine.
     recorded = (summary.get("hashes") or {}).get("data") or {}
-    for key, name in (
+    for key, file in (
         ("data.train", "train"),
         ("data.test", "test"),
         ("eval.harmful", "harmful"),
         ("eval.harmless", "harmless"),
     ):
-        if recorded.get(name):
-            there[key] = recorded[name]
+        if recorded.get(file):
+            there[key] = recorded[file]
     for key in sorted(here.keys() | there.keys()):
         if here.get(key) != there.get(key):
             raise RecipeError(

@@ -12,7 +12,7 @@ from logitrail.errors import ArtifactError
 from logitrail.evals import judge
 from logitrail.seals import EDITED, read_sealed, write_sealed
 from logitrail.stages.context import Context
-from logitrail.stages.evaluate import BASE, eval_key, model_names, suites_of
+from logitrail.stages.evaluate import BASE, eval_key, model_names, require_same_weights, suites_of
 from logitrail.stages.folder import SUMMARY, finished, only_writer, versions
 from logitrail.stages.gate import decision, gate_key
 from logitrail.stages.probabilities import evaluation_and_probabilities, measured_probabilities
@@ -78,6 +78,11 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
         **{f"gate_{name}": gate_key(context, name) for name in recipe.methods},
     }
     found = {name: _finished(folder, keys[name]) for name, folder in stages.items()}
+    hub_models = list(context.hub_models)
+    for name in model_names(recipe):
+        require_same_weights(context, name, found[f"eval_{name}"])
+        # And the guards that judged, each at the commit of that evaluation.
+        hub_models += [model for model in found[f"eval_{name}"]["hub_models"] if model not in hub_models]
     timings = {name: summary["seconds"] for name, summary in found.items()}
     models = {
         name: {
@@ -107,7 +112,7 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
         "settings": recipe.model_dump(mode="json"),
         "seeds": context.seeds,
         "versions": versions(),
-        "hub_models": context.hub_models,
+        "hub_models": hub_models,
         "models": models,
         "gate": {name: _gate(found[f"gate_{name}"]) for name in recipe.methods},
         "tokens": found["tokens"]["tokens"],
@@ -116,6 +121,7 @@ def summarise(context: Context, *, seconds: float | None = None) -> dict[str, An
         "hashes": {
             "recipe_model": context.model_id,
             "weights": {name: found[f"eval_{name}"]["weights"] for name in model_names(recipe)},
+            "evaluations": {name: keys[f"eval_{name}"] for name in model_names(recipe)},
             "tokens": found["tokens"]["hash"],
             "data": {
                 "train": context.file_hash(recipe.data.train),

@@ -10,6 +10,7 @@ from inspect_ai.solver import TaskState
 from logitrail.evals.judges import EMPTY, Judge, Judgement, judge_all
 from logitrail.evals.judges import judge as named_judge
 from logitrail.evals.judges.llm import LlmJudge
+from logitrail.evals.run import without_asking
 from logitrail.evals.scoring import SCORERS, Scoring
 
 
@@ -40,11 +41,9 @@ def verdict(judge: str = "classifier") -> Scorer:
 
 
 async def _judgement(referee: Judge, suite: str, about: dict[str, object], response: str) -> Judgement:
-    if not response.strip():
-        return EMPTY
-    suites = getattr(referee, "suites", None)
-    if suites is not None and suite not in suites:
-        return Judgement("not_scored", f"{referee.name} says nothing about the suite {suite}")
+    known = without_asking(referee, suite, response)
+    if known is not None:
+        return known
     pair = (str(about.get("asked", "")), str(about.get("prefill", "")) + response)
     if isinstance(referee, LlmJudge):
         return (await referee.ask([pair]))[0]
