@@ -13,6 +13,7 @@ from logitrail.artifacts import sha256_of_file
 from logitrail.evals import judge
 from logitrail.evals.judges import classifier
 from logitrail.evals.judges.classifier import CLASSES, ClassifierJudge, shipped
+from logitrail.evals.judges.coherence import unread_script
 from logitrail.evals.judges.validation import read_labels, validate
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -73,7 +74,7 @@ def test_any_text_gets_a_verdict_with_a_reason(prompt: str, response: str) -> No
     found = judge("classifier").judge(prompt, response)
     assert found.verdict in (*CLASSES, "incoherent", "not_scored")
     assert found.reason
-    assert (found.verdict == "not_scored") == (not response.strip())
+    assert (found.verdict == "not_scored") <= (not response.strip() or unread_script(response) is not None)
 
 
 def test_the_weights_are_small_and_no_pickle() -> None:

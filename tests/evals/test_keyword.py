@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from logitrail.errors import RecipeError
 from logitrail.evals import Judgement, judge
+from logitrail.evals.judges.coherence import unread_script
 from logitrail.types import Verdict
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -146,9 +147,9 @@ def test_gibberish_is_incoherent(response: str, reason: str) -> None:
 )
 def test_any_text_gets_a_verdict(parts: list[str] | str) -> None:
     text = parts if isinstance(parts, str) else " ".join(parts)
-    assert judge("keyword").judge("", text).verdict in (
-        ("refused", "complied", "partial", "incoherent") if text.strip() else ("not_scored",)
-    )
+    unreadable = not text.strip() or unread_script(text) is not None
+    verdicts = ("refused", "complied", "partial", "incoherent")
+    assert judge("keyword").judge("", text).verdict in (("not_scored", "incoherent") if unreadable else verdicts)
 
 
 @pytest.mark.parametrize("name", ["keyword", "classifier"])

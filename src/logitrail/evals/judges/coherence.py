@@ -45,19 +45,14 @@ def _scripts(characters: Iterable[str]) -> set[str]:
     return {_ONE_SYSTEM.get(name, name) for name in names if name}
 
 
-_READ = {
-    "LATIN",
-    "CYRILLIC",
-    "ARABIC",
-    "DEVANAGARI",
-    "CJK",
-    "HANGUL",
-    "FULLWIDTH",
-    "HALFWIDTH",
-    "MATHEMATICAL",
-    "MODIFIER",
+# fmt: off
+_UNREAD = {
+    "ARMENIAN", "BENGALI", "CHEROKEE", "ETHIOPIC", "GEORGIAN", "GREEK", "GUJARATI", "GURMUKHI",
+    "HEBREW", "KANNADA", "KHMER", "LAO", "MALAYALAM", "MONGOLIAN", "MYANMAR", "ORIYA",
+    "SINHALA", "SYRIAC", "TAMIL", "TELUGU", "THAANA", "THAI", "TIBETAN",
 }
-"""Scripts of the languages in phrases.json, and what stands in texts of any."""
+# fmt: on
+"""Writing systems that no language of phrases.json is written in."""
 
 
 def unread_script(response: str) -> str | None:
@@ -69,7 +64,7 @@ def unread_script(response: str) -> str | None:
     if not letters:
         return None
     name, count = letters.most_common(1)[0]
-    return name.title() if name not in _READ and count > 0.5 * letters.total() else None
+    return name.title() if name in _UNREAD and count > 0.5 * letters.total() else None
 
 
 def incoherence(response: str) -> str | None:
