@@ -57,6 +57,8 @@ _UNREAD = {
 
 def unread_script(response: str) -> str | None:
     """The writing system of most letters of `response`, if the phrases of no language are written in it."""
+    if response.isascii():
+        return None  # most answers, and sooner
     letters: Counter[str] = Counter()
     for character, count in Counter(response).items():
         for name in _scripts(character):
