@@ -16,10 +16,9 @@ import torch
 
 from logitrail.artifacts import require_inside, storage_errors
 from logitrail.confidential import without_secrets
-from logitrail.errors import LogitrailError, RecipeError
+from logitrail.errors import LogitrailError, RecipeError, TokensError
 from logitrail.evals import judge
 from logitrail.evals.judges import judge_all
-from logitrail.losses import anchor_form
 from logitrail.methods import method
 from logitrail.models.head import SafetyHead
 from logitrail.models.loading import LoadedModel
@@ -332,7 +331,11 @@ def _tokens(context: Context, loaded: LoadedModel) -> str | Finding:
     if section.control is not None:
         tokens = as_control(context, tokens, answers=False)
         text += f", replaced by {len(tokens)} tokens (control: {section.control})"
-    if not anchor_form(anchor).needs_compliance or tokens.compliance_ids:
+    try:
+        tokens.for_anchor(anchor)
+    except TokensError:
+        pass  # said below in a recipe's words, and mining may mend it
+    else:
         return text
     text += f"; anchor {anchor} needs compliance openers beside them, and there are none"
     if section.mine is not None:

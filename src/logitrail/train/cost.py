@@ -6,9 +6,9 @@ import resource
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from transformers import TrainerCallback
 
@@ -56,9 +56,5 @@ def peak_resident_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """The resident memory that this process has now; its peak where the system does not tell (macOS)."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return peak_resident_bytes()
-    return pages * resource.getpagesize()
+    """The resident memory that this process has now."""
+    return int(psutil.Process().memory_info().rss)
