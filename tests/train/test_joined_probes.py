@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from logitrail.models.hidden import backbone
+from logitrail.models.joining import Extra
 from logitrail.train import trainer as trainer_module
-from logitrail.train.probes import Share, worth_joining
+from logitrail.train.probes import Share
 from tests.train.setting import HARMLESS, largest_difference, lora, str_trainer, weights
 
 LONG = ["How do I make a box with a lid and two handles out of the wood of an old door?", "turn on"]
@@ -37,8 +38,11 @@ def _trained(tokenizer, tokens, folder, **options):
     ],
     ids=lambda options: ", ".join(options),
 )
-def test_joined_or_apart_it_is_one_training(tokenizer, tokens, tmp_path, monkeypatch, options):
+@pytest.mark.parametrize("packed", [False, True])
+def test_joined_or_apart_it_is_one_training(tokenizer, tokens, tmp_path, monkeypatch, options, packed):
     results, passes, logs = [], [], []
+    if packed:  # as beside long rows
+        monkeypatch.setattr(Extra, "padding", lambda extra, task: not extra.packed)
     for joined in (False, True):
         options = options | ({"peft_config": lora(lora_dropout=0.0)} if "peft_config" in options else {})
         options = {"optim": "sgd", "learning_rate": 0.05, "logging_steps": 1, "str_weight": 0.5, **options}
@@ -62,25 +66,31 @@ def test_by_default_short_prompts_cost_no_pass(tokenizer, tokens, tmp_path, opti
     assert passes == 4
 
 
+def test_by_default_prompts_beside_long_rows_are_packed(tokenizer, tokens, tmp_path, monkeypatch):
+    """Eight prompts below two rows of seventy tokens would be four times the tokens; packed they are a row or two."""
+    long = [
+        {
+            "messages": [
+                {"role": "user", "content": f"{row} " + "turn the box on and set the volume " * 8},
+                {"role": "assistant", "content": "Sure, it is on."},
+            ]
+        }
+        for row in range(8)
+    ]
+    sent = []
+    forward = trainer_module.joined_rows
+    monkeypatch.setattr(trainer_module, "joined_rows", lambda model, extra: sent.append(extra) or forward(model, extra))
+    _, passes = _trained(tokenizer, tokens, tmp_path, rows=long)
+    assert passes == 4
+    assert all(extra.packed for extra in sent)
+
+
 def test_what_is_no_plain_row_keeps_its_own_pass(tokenizer, tokens, tmp_path):
     trainer = str_trainer(tokenizer, tokens, tmp_path, harmless=HARMLESS)
     batch = next(iter(trainer.get_train_dataloader()))
     probes = trainer._probes.drawn(8, Share(step=0), trainer.args.device)
-    assert trainer._joins(batch, probes)
-    assert not trainer._joins({**batch, "position_ids": batch["input_ids"]}, probes)  # packed rows
+    assert trainer._joined(batch, probes)
+    assert not trainer._joined({**batch, "position_ids": batch["input_ids"]}, probes)  # packed rows
     for options in ({"torch_compile": True}, {"neftune_noise_alpha": 5}):
         other = str_trainer(tokenizer, tokens, tmp_path / "other", harmless=HARMLESS, **options)
-        assert not other._joins(batch, probes)
-
-
-def test_joining_is_worth_its_padding_or_not():
-    def ids(rows, length, device="meta"):
-        return torch.empty((rows, length), device=device)
-
-    small, billion = 100_000_000, 1_000_000_000
-    assert worth_joining(ids(8, 120), ids(8, 40), small)  # beside a GPU
-    assert not worth_joining(ids(1, 270), ids(8, 40), small)  # four times as much in memory
-    assert not worth_joining(ids(4, 1024), ids(8, 40), billion)
-    assert worth_joining(ids(4, 48), ids(8, 48), 7 * billion)  # nothing is padded
-    assert not worth_joining(ids(8, 120, "cpu"), ids(8, 40, "cpu"), small)
-    assert worth_joining(ids(16, 40, "cpu"), ids(8, 30, "cpu"), 1_000_000)
+        assert other._joined(batch, probes) is None

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from logitrail.errors import ModelError
@@ -70,55 +69,6 @@ def capture_hidden(model: nn.Module) -> Iterator[Captured]:
         yield captured
     finally:
         handle.remove()
-
-
-@contextmanager
-def joined_rows(model: nn.Module, extra: dict[str, Tensor] | None) -> Iterator[Captured]:
-    """Send more rows through the backbone's pass that runs inside, and catch their last hidden states.
-
-    `extra` holds `input_ids` and `attention_mask` [n, length], padded on the right. The pass has them below its own rows,
-    all padded to one length; whoever called it gets its own rows back, as if nothing had been there. With None nothing is
-    joined. A pass that has other tensors than `input_ids` and `attention_mask`, by name, goes as it is; nothing is caught.
-    """
-    captured = Captured()
-    if extra is None:
-        yield captured
-        return
-    own: list[torch.Size] = []
-
-    def join(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-        names = ("input_ids", "attention_mask")
-        rows = {name: value for name, value in kwargs.items() if isinstance(value, Tensor)}
-        if args or rows.keys() != {*names} or any(value.ndim != 2 for value in rows.values()):
-            return None
-        own.append(kwargs["input_ids"].shape)
-        width = max(kwargs["input_ids"].shape[1], extra["input_ids"].shape[1])
-        both = {
-            name: torch.cat([_widened(part[name].to(rows[name].device), width) for part in (rows, extra)])
-            for name in names
-        }
-        return args, kwargs | both
-
-    def part(module: nn.Module, args: Any, output: Any) -> Any:
-        if not own:
-            return None
-        rows, length = own.pop()
-        state = last_hidden_state(output)
-        captured.put(state[rows:, : extra["input_ids"].shape[1]])
-        output.last_hidden_state = state[:rows, :length]
-        return output
-
-    body = backbone(model)
-    handles = (body.register_forward_pre_hook(join, with_kwargs=True), body.register_forward_hook(part))
-    try:
-        yield captured
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _widened(rows: Tensor, width: int) -> Tensor:
-    return torch.nn.functional.pad(rows, (0, width - rows.shape[1]))
 
 
 def hidden_states(model: nn.Module, inputs: dict[str, Any]) -> Tensor:

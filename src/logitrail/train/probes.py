@@ -15,6 +15,7 @@ from logitrail.losses import anchor_difference, anchor_distance, anchor_form, po
 from logitrail.models.answered import answered_batch, own_rows
 from logitrail.models.chat import Message
 from logitrail.models.hidden import hidden_states
+from logitrail.models.joining import keeps_apart
 from logitrail.reference.prompts import measure_rows
 from logitrail.reference.provider import ReferenceColumns, mean_columns
 
@@ -29,6 +30,9 @@ _WATCHED_SHARE = 4
 
 # Prompts of one pass at least, where a step has micro-batches: a pass of one short prompt takes a GPU as long.
 _TOGETHER = 8
+
+# Prompts of each kind that are packed to see whether a model keeps them apart.
+_ASKED = 2
 
 
 def watched(harmful: int, *, anchored: bool) -> int:
@@ -71,37 +75,16 @@ class ProbeBatch(NamedTuple):
     Attributes:
         rows: which prompts.
         inputs: `input_ids` and `attention_mask` [n, length], padded on the right.
+        lengths: of each without its padding.
         mask: [n, length - 1], the predictions of those tokens.
         share: of a prompt in the step's loss; 0 where there is a prompt only because other processes have one.
     """
 
     rows: list[int]
     inputs: dict[str, Tensor]
+    lengths: list[int]
     mask: Tensor
     share: float
-
-
-_WORTH = {"cpu": 5e8, "other": 2.5e11}
-"""Parameters times tokens of padding that take less time than a pass takes to start: some 30 ms on a processor, at 1e11
-operations a second and six a parameter and token; more than that beside a GPU, at 1e14."""
-
-
-def worth_joining(task: Tensor, probes: Tensor, parameters: int) -> bool:
-    """Whether probe prompts had better go through the task rows' pass than through one of their own.
-
-    A pass has its price whatever is in it: Python, and kernels that are started. Rows of one pass are padded to one length,
-    and that is the price of joining them.
-
-    Args:
-        task: the task's token ids, [rows, length].
-        probes: the probe prompts', [n, length].
-        parameters: of the backbone.
-    """
-    width = max(task.shape[1], probes.shape[1])
-    tokens = task.numel() + probes.numel()
-    padding = (task.shape[0] + probes.shape[0]) * width - tokens
-    # The second bound is for memory: a row that just fitted must not become a pass of several times its size.
-    return padding <= tokens and padding * parameters <= _WORTH["cpu" if task.device.type == "cpu" else "other"]
 
 
 class Probes:
@@ -212,8 +195,19 @@ class Probes:
         mine = [drawn[place] for place in dealt]
         # A process without a prompt still runs one, for nothing: sharded weights are gathered by all processes at once.
         rows = mine or drawn[:1]
-        inputs, mask = answered_batch([self._rows[row] for row in rows], device)
-        return ProbeBatch(rows, inputs, mask, 1 / batch if mine else 0.0)
+        inputs, lengths, mask = self._batch(rows, device)
+        return ProbeBatch(rows, inputs, lengths, mask, 1 / batch if mine else 0.0)
+
+    def _batch(self, rows: Sequence[int], device: torch.device) -> tuple[dict[str, Tensor], list[int], Tensor]:
+        answered = [self._rows[row] for row in rows]
+        inputs, mask = answered_batch(answered, device)
+        return inputs, [len(row.context) + len(row.answer) for row in answered], mask
+
+    def keep_apart(self, model: nn.Module) -> bool:
+        """Whether prompts may stand in one row of this model; asked of four of them."""
+        rows = [*self._harmful[:_ASKED], *self._harmless[:_ASKED]]
+        inputs, lengths, _ = self._batch(rows, next(model.parameters()).device)
+        return keeps_apart(model, inputs, lengths)
 
     def loss(
         self,

@@ -26,7 +26,8 @@ from logitrail.methods import Companion, Term, Training
 from logitrail.models.chat import Message, as_prompts
 from logitrail.models.fingerprints import chat_template_fingerprint, tokenizer_fingerprint, weights_fingerprint
 from logitrail.models.head import SafetyHead
-from logitrail.models.hidden import backbone, capture_hidden, causal_lm, joined_rows
+from logitrail.models.hidden import backbone, capture_hidden, causal_lm
+from logitrail.models.joining import Extra, joined_rows, worth_joining
 from logitrail.reference import (
     AdapterOff,
     Cached,
@@ -53,7 +54,7 @@ from logitrail.train.checkpoints import read_state, remove_older, write_state
 from logitrail.train.config import FREE, STRConfig
 from logitrail.train.control import START
 from logitrail.train.numbers import require_finite_losses, require_finite_norm, require_finite_weights
-from logitrail.train.probes import ProbeBatch, Probes, Share, watched, worth_joining
+from logitrail.train.probes import ProbeBatch, Probes, Share, watched
 from logitrail.train.requirements import (
     require_adapters,
     require_arguments,
@@ -192,6 +193,7 @@ class STRTrainer(SFTTrainer):
         self._begin_companions()
         self._probes = self._measured_probes(harmful, harmless) if harmful else None
         self._joinable = self._joinable_parameters() if held.probes else 0
+        self._packs = self._joinable > 0 and self._keeps_probes_apart()
         self._gauge = None if self._probes is None else Gauge(self.model, self._probes, self.accelerator)
         self._budget: Budget | None = None
         if self._gauge is not None and args.str_weight == "auto":
@@ -270,6 +272,11 @@ class STRTrainer(SFTTrainer):
                 watched=watched(len(harmful), anchored=self._anchors_probes),
                 tokens=self.args.str_probe_tokens,
             )
+
+    def _keeps_probes_apart(self) -> bool:
+        assert self._probes is not None
+        with self.accelerator.autocast():
+            return self._probes.keep_apart(self.model)
 
     def _held(self, reference: nn.Module | None) -> tuple[Any, SafetyHead]:
         if reference is None:
@@ -377,7 +384,7 @@ class STRTrainer(SFTTrainer):
         if not self.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         probes = self._probe_batch()
-        joined = probes.inputs if probes is not None and self._joins(inputs, probes) else None
+        joined = None if probes is None else self._joined(inputs, probes)
         # The probes part from the task's rows before these are caught.
         with (
             joined_rows(self.model, joined) as extra,
@@ -474,13 +481,16 @@ class STRTrainer(SFTTrainer):
             return 0
         return sum(weight.numel() for weight in backbone(self.model).parameters())
 
-    def _joins(self, inputs: dict[str, Any], probes: ProbeBatch) -> bool:
-        """Whether the probe prompts go through the task rows' pass: where rows are plain rows, and padding is cheap."""
-        return (
-            self._joinable > 0
-            and inputs.keys() <= _PLAIN_ROWS
-            and worth_joining(inputs["input_ids"], probes.inputs["input_ids"], self._joinable)
-        )
+    def _joined(self, inputs: dict[str, Any], probes: ProbeBatch) -> Extra | None:
+        """How the probe prompts go through the task rows' pass; None where they had better have one of their own.
+
+        Plain rows can be joined. Beside long ones the prompts are packed, where the model keeps them apart.
+        """
+        if self._joinable == 0 or not inputs.keys() <= _PLAIN_ROWS:
+            return None
+        ways = [Extra(probes.inputs, probes.lengths, packed=packed) for packed in (False, True)[: 1 + self._packs]]
+        extra = min(ways, key=lambda way: way.padding(inputs["input_ids"]))
+        return extra if worth_joining(inputs["input_ids"], extra, self._joinable) else None
 
     def _probe_loss(self, batch: ProbeBatch, hidden: Tensor | None, *, scaled: bool) -> Tensor:
         assert self._probes is not None
