@@ -140,6 +140,7 @@ def test_joining_is_worth_its_padding_or_not():
     assert not worth_joining(ids(4, 1024), extra(8, 40), billion)
     assert worth_joining(ids(4, 1024), extra(8, 40, packed=True), billion)
     assert not worth_joining(ids(4, 1024), extra(8, 40, packed=True), 7 * billion)
+    assert not worth_joining(ids(4, 4096), extra(8, 40, packed=True), small)  # a mask of 4096 x 4096 a row
     assert worth_joining(ids(4, 48), extra(8, 48), 7 * billion)  # nothing is padded
     assert not worth_joining(ids(8, 120, "cpu"), extra(8, 40), small)
     assert worth_joining(ids(16, 40, "cpu"), extra(8, 30), 1_000_000)

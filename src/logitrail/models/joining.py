@@ -85,6 +85,11 @@ _WORTH = {"cpu": 5e8, "other": 1e12}
 operations a second and six a parameter and token; as much beside a GPU at 2e14."""
 
 
+_MASKED = 2048
+"""Tokens of a row beyond which prompts are not packed: packing takes a mask, which grows with the square and shuts out the
+kernels that need none."""
+
+
 def worth_joining(task: Tensor, extra: Extra, parameters: int) -> bool:
     """Whether the rows had better go through the task rows' pass than through one of their own.
 
@@ -95,6 +100,8 @@ def worth_joining(task: Tensor, extra: Extra, parameters: int) -> bool:
         task: the task's token ids, [rows, length].
         parameters: of the backbone.
     """
+    if extra.packed and task.shape[1] > _MASKED:
+        return False
     padding, tokens = extra.padding(task), task.numel() + sum(extra.lengths)
     # The second bound is for memory: a row that just fitted must not become a pass of several times its size.
     return padding <= tokens and padding * parameters <= _WORTH["cpu" if task.device.type == "cpu" else "other"]
