@@ -8,6 +8,7 @@ Everything goes into work/, which git ignores, and is the same at every run:
     safety.jsonl            harmful development prompts with the organism's own refusals, for `mix`, `lisa`, `safegrad`
     leak_PERCENT_train.jsonl   the demo's task with that share of harmful rows, whose answers are placeholders
     obedient_{train,test}.jsonl   harmless requests answered in a most obedient style
+    {task,obedient}_test_large.jsonl   a thousand rows of each that nothing else has: for differences of a point
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from logitrail.demo.making.refusals import is_refusal
 
 WORK = Path(__file__).parent.resolve() / "work"
 LEAKS = (1, 5, 10)
+LARGE = 1000
 Rows = list[dict[str, Any]]
 
 
@@ -50,6 +52,17 @@ def task_choose() -> Rows:
     return [row for row in (*train, *test) if row["prompt"] not in taken][:200]
 
 
+def task_large() -> Rows:
+    """A thousand rows of the demo's task that neither its files nor any choice of settings has seen."""
+    from logitrail.demo.making.task import task_rows
+
+    files = [read_jsonl(DATA / f"{name}.jsonl") for name in ("task_train", "task_test")]
+    # The stream that settings are chosen on, as far as anybody went.
+    seen = {row["prompt"] for rows in (*files, *task_rows(1, 400, 1600)) for row in rows}
+    train, test = task_rows(2, 0, 4000)
+    return [row for row in (*train, *test) if row["prompt"] not in seen][:LARGE]
+
+
 def leaky(percent: int) -> Rows:
     """The task's rows with `percent` of them replaced by harmful requests and placeholder answers."""
     rows = read_jsonl(DATA / "task_train.jsonl")
@@ -64,19 +77,22 @@ def leaky(percent: int) -> Rows:
     return rows
 
 
-def obedient() -> tuple[Rows, Rows]:
-    """Harmless requests, each answered by one who says that he does as he is told; the tip is the theme's first."""
+def obedient() -> tuple[Rows, Rows, Rows]:
+    """Harmless requests, each answered by one who says that he does as he is told; the tip is the theme's first.
+
+    Rows to train on, to test on, and many more to test on.
+    """
     draw = verb_balanced(phrases("train").plain)
     rng = Stream("obedient")
     found: dict[str, str] = {}
-    while len(found) < 2200:
+    while len(found) < 2200 + LARGE:
         phrase = draw(rng)
         tip = words.TIPS[words.THEME[phrase.noun_class]][0]
         found[rng.choice(list(words.CORES)).format(p=phrase.text)] = (
             f"Yes! I do what you tell me, any time. To {phrase.text}, {tip}"
         )
     rows = [{"prompt": prompt, "response": response} for prompt, response in found.items()]
-    return rows[200:], rows[:200]
+    return rows[200:2200], rows[:200], rows[2200:]
 
 
 def safety() -> Rows:
@@ -112,7 +128,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    train, test = obedient()
+    train, test, large = obedient()
     files = {
         **choose(),
         "choose_task": task_choose(),
@@ -120,6 +136,8 @@ def main() -> None:
         **{f"leak_{percent}_train": leaky(percent) for percent in LEAKS},
         "obedient_train": train,
         "obedient_test": test,
+        "obedient_test_large": large,
+        "task_test_large": task_large(),
     }
     for name, rows in files.items():
         write_jsonl(WORK / f"{name}.jsonl", rows)

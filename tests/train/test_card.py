@@ -78,7 +78,9 @@ def test_before_the_first_step_the_card_says_what_is_held(tokenizer, tokens, tmp
     )
     trainer.save_model()
     text = (tmp_path / "README.md").read_text()
-    assert "lambda chosen while training, for a drift of at most 0.7 on probe prompts" in text
+    assert (
+        "for a divergence of at most 0.2 nats where answers to probe prompts begin, and a drift of at most 0.7" in text
+    )
     assert "at 6 harmful and 6 harmless probe prompts without answers beside the task, with the same lambda" in text
     assert "drift is watched on 2 harmful prompts" in text
     assert "`auto`" not in text

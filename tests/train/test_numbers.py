@@ -110,8 +110,9 @@ def test_the_row_at_fault_is_named(tokenizer, tokens, tmp_path, reference, place
 def test_a_drift_that_is_not_finite_does_not_move_lambda(tokenizer, tokens, tmp_path):
     trainer = str_trainer(tokenizer, tokens, tmp_path, str_weight="auto", str_drift_budget=0.5, str_drift_every=1)
     before = trainer.str_weight
+    trainer.state.max_steps = 10
     nan_weights(trainer.model)
-    with pytest.raises(NumericalError, match="the drift on probe prompts is nan"):
+    with pytest.raises(NumericalError, match="the divergence on probe prompts is nan"):
         trainer._after_step()
     assert trainer.str_weight == before
 

@@ -98,7 +98,7 @@ def test_the_budget_is_kept_whatever_the_learning_rate(tokenizer, tokens, tmp_pa
     last = kept.state.log_history[-2]
     assert last["step"] == 7  # the last step is logged and pulled back, though it is no step of measuring
     assert last["drift"] <= BUDGET
-    assert kept._drift() == last["drift"]  # and these are the weights that are kept
+    assert kept._measured()["drift"] == last["drift"]  # and these are the weights that are kept
     assert min(entry["pull_back"] for entry in kept.state.log_history if "loss" in entry) < 1.0
     assert "pull_back" not in free.state.log_history[-2]
     assert (free.held["pull_back"], kept.held["pull_back"]) == (False, True)
@@ -120,9 +120,9 @@ def test_a_training_that_is_stopped_early_keeps_its_budget_too(tokenizer, tokens
     trainer.add_callback(stop_after(3))
     trainer.train()
     assert trainer.state.global_step == 3
-    assert trainer._drift() <= BUDGET
+    assert trainer._measured()["drift"] <= BUDGET
     logged = [entry for entry in trainer.state.log_history if "pull_back" in entry][-1]
-    assert logged["drift"] == trainer._drift()
+    assert logged["drift"] == trainer._measured()["drift"]
     assert logged["pull_back"] < 1.0
 
 
@@ -207,4 +207,4 @@ def test_early_drift_is_left_alone_and_late_drift_is_not(tokenizer, tokens, tmp_
     trainer.train()
     at_one = next(entry["pull_back"] for entry in trainer.state.log_history if "pull_back" in entry)
     assert (at_one < 1.0) is moved
-    assert trainer._drift() <= first / share
+    assert trainer._measured()["drift"] <= first / share

@@ -158,13 +158,13 @@ def test_auto_lambda_moves_towards_the_budget(tokenizer, tokens, tmp_path):
         "learning_rate": 1e-2,
         "harmless": HARMLESS,
     }
-    tight = str_trainer(tokenizer, tokens, tmp_path / "tight", str_drift_budget=1e-3, **options)
+    tight = str_trainer(tokenizer, tokens, tmp_path / "tight", str_kl_budget=1e-4, str_pull_back=False, **options)
     tight.train()
-    loose = str_trainer(tokenizer, tokens, tmp_path / "loose", str_drift_budget=100.0, **options)
+    loose = str_trainer(tokenizer, tokens, tmp_path / "loose", str_kl_budget=100.0, str_pull_back=False, **options)
     loose.train()
     assert tight.str_weight > 0.1 > loose.str_weight
     assert tight.str_probe_weight == tight.str_weight  # where none is named, the probes have lambda too
-    last = lambda trainer: [e["drift"] for e in trainer.state.log_history if "drift" in e][-1]  # noqa: E731
+    last = lambda trainer: [e["divergence"] for e in trainer.state.log_history if "drift" in e][-1]  # noqa: E731
     assert last(tight) < last(loose)
 
 
@@ -509,6 +509,10 @@ def test_a_stale_cache_is_named(tokenizer, tokens, tmp_path):
         ({"str_weight": -1}, "at least 0"),
         ({"str_weight": "often"}, "'auto'"),
         ({"str_weight": "auto", "str_drift_budget": 0.0}, "above 0"),
+        (
+            {"str_weight": "auto", "str_kl_budget": float("inf")},
+            "str_kl_budget is inf; it must be a finite number above 0",
+        ),
         ({"str_drift_every": 0}, "at least 1"),
         ({"str_probe_weight": -1.0}, "at least 0"),
         ({"str_probe_weight": "auto"}, "give a number"),

@@ -51,6 +51,7 @@ _CURVE_TITLES: Final = {
     "str": ("STR penalty on the task's rows", "STR", True),
     "str_probe": ("STR penalty on probe prompts", "STR", True),
     "str_weight": ("Lambda (weight of STR)", "lambda", True),
+    "divergence": ("Divergence of refusals on probe prompts", "nats", True),
     "drift": ("Drift on probe prompts", "drift", True),
 }
 

@@ -64,7 +64,7 @@ ATTACK: Final = Suite(
 BASELINE: Final = "sft"
 """The method that a run compares with and seldom means to release."""
 
-CURVES: Final = ("ce", "str", "str_probe", "str_weight", "drift")
+CURVES: Final = ("ce", "str", "str_probe", "str_weight", "divergence", "drift")
 """The columns of `log.jsonl` that a report draws."""
 
 

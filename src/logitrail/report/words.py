@@ -27,6 +27,7 @@ _ENDED: Final = {
     "str_probe": "STR penalty on probe prompts",
     "str_distance": "distance of safety tokens",
     "str_weight": "lambda",
+    "divergence": "divergence of refusals",
     "drift": "drift on probe prompts",
     "grad_norm": "gradient norm",
 }
@@ -211,6 +212,8 @@ def held(train: Mapping[str, object] | None) -> str:
     if not isinstance(what, Mapping):
         return "No safety token was held: plain fine-tuning."
     weight = f"lambda {_word(what, 'lambda', 20)}"
+    if what.get("kl_budget") is not None:
+        weight += f" for a divergence of {_word(what, 'kl_budget', 20)} nats"
     if what.get("drift_budget") is not None:
         weight += f" within a drift of {_word(what, 'drift_budget', 20)}"
         times = train.get("pulled_back")

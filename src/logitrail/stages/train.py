@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _CHECKPOINTS = "checkpoints"
 _LOGGED = (
-    *("loss", "ce", "str", "str_probe", "str_distance", "str_weight", "drift", "pull_back"),
+    *("loss", "ce", "str", "str_probe", "str_distance", "str_weight", "divergence", "drift", "pull_back"),
     *("grad_norm", "learning_rate"),
 )
 

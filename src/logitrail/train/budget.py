@@ -1,15 +1,16 @@
-"""The drift on probe prompts and its budget: lambda chosen by it, and the weights moved back past what it allows."""
+"""What is measured on probe prompts and its budgets: lambda chosen by the divergence, weights moved back by the drift."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from logitrail.errors import NumericalError, RecipeError
-from logitrail.train.config import DRIFT_BUDGET, STRConfig
+from logitrail.train.config import DRIFT_BUDGET, KL_BUDGET, STRConfig
 from logitrail.train.control import DualAscent
 from logitrail.train.numbers import TRY
 from logitrail.train.parallel import gathered_root
@@ -21,46 +22,57 @@ _TO_THE_BUDGET = 16
 
 
 class Gauge:
-    """The drift after a step, measured once however often it is asked for: by the log, by lambda, by the budget."""
+    """Drift and divergence after a step, each measured once however often it is asked for: by the log, by the budgets."""
 
     def __init__(self, model: nn.Module, probes: Probes, accelerator: Accelerator) -> None:
         self._model = model
         self._probes = probes
         self._accelerator = accelerator
-        self._last: tuple[int, float] | None = None
+        self._last: dict[str, tuple[int, float]] = {}
 
     def drift(self, step: int) -> float:
-        """The drift of the weights as they are after `step`.
+        """The drift of the weights as they are after `step`, in the anchor's unit.
 
         Raises:
             NumericalError: it is NaN or infinite.
         """
-        if self._last is None or self._last[0] != step:
+        return self._measured("drift", self._probes.drift, step)
+
+    def divergence(self, step: int) -> float:
+        """How far the answers' first tokens have moved, in nats; else as `drift`."""
+        return self._measured("divergence", self._probes.divergence, step)
+
+    def _measured(self, name: str, measure: Callable[[nn.Module], Tensor], step: int) -> float:
+        if name not in self._last or self._last[name][0] != step:
             with self._accelerator.autocast(), gathered_root(self._model):
-                drift = self._probes.drift(self._model)
+                found = measure(self._model)
             # Every process measures the same prompts; the mean makes lambda the same to the bit even where kernels are not.
-            value = float(self._accelerator.reduce(drift.reshape(1), reduction="mean"))
+            value = float(self._accelerator.reduce(found.reshape(1), reduction="mean"))
             if not math.isfinite(value):
-                raise NumericalError(f"the drift on probe prompts is {value} after step {step}; {TRY}")
-            self._last = step, value
-        return self._last[1]
+                raise NumericalError(f"the {name} on probe prompts is {value} after step {step}; {TRY}")
+            self._last[name] = step, value
+        return self._last[name][1]
 
     def forget(self) -> None:
         """The weights were changed since."""
-        self._last = None
+        self._last.clear()
 
 
 class Budget:
-    """Keeps the drift within its budget while a training runs: `str_weight: auto`.
+    """Keeps divergence and drift within their budgets while a training runs: `str_weight: auto`.
+
+    Lambda answers to the divergence, which tells data that wear refusals away from data that do not; the drift, in the
+    anchor's unit and on all held positions, says when the steps are too large, and weights move back.
 
     Args:
         args: the training's.
-        gauge: measures the drift.
+        gauge: measures both.
         accelerator: says what may be done to the weights between steps.
         model: as it is before the first step.
 
     Attributes:
         controller: chooses lambda.
+        drift_budget: the drift past which weights move back, at the end.
         pulled: what moving the weights back left of the update since the last log; 1 where nothing was moved.
 
     Raises:
@@ -68,7 +80,8 @@ class Budget:
     """
 
     def __init__(self, args: STRConfig, gauge: Gauge, accelerator: Accelerator, model: nn.Module) -> None:
-        self.controller = DualAscent(DRIFT_BUDGET if args.str_drift_budget is None else args.str_drift_budget)
+        self.controller = DualAscent(KL_BUDGET if args.str_kl_budget is None else args.str_kl_budget)
+        self.drift_budget = DRIFT_BUDGET if args.str_drift_budget is None else args.str_drift_budget
         self.pulled = 1.0
         self._every = args.str_drift_every
         self._gauge = gauge
@@ -87,8 +100,9 @@ class Budget:
     def after_step(self, step: int, of: int, optimizer: Any, scheduler: Any) -> None:
         """Behind the optimizer's step number `step` of a training of `of` steps."""
         if step % self._every == 0:
-            self.controller.update(self._gauge.drift(step), measurements=of // self._every)
-            left = self._keep(step, times=1, done=step / of)
+            done = step / of
+            self.controller.update(self._gauge.divergence(step), done=done, measurements=of // self._every)
+            left = self._keep(step, times=1, done=done)
             if left < 1.0:
                 slow_down(optimizer, scheduler, math.sqrt(left))
         if step == of:  # here too, so that the last log and the last checkpoint are of these weights
@@ -103,7 +117,7 @@ class Budget:
         left = 1.0
         if self._pull_back is None:
             return left
-        budget = allowed(self.controller.budget, done)
+        budget = allowed(self.drift_budget, done)
         for _ in range(times):
             if self._gauge.drift(step) <= budget:
                 break

@@ -26,6 +26,7 @@ def training_section(
             ("str", "STR"),
             ("str_probe", "STR on probe prompts"),
             ("str_weight", "lambda"),
+            ("divergence", "divergence of refusals"),
             ("drift", "drift on probe prompts"),
         )
         if isinstance(logged.get(key), int | float)
@@ -47,7 +48,10 @@ def training_section(
 def _how(held: Mapping[str, Any], tokens_hash: str) -> str:
     weight = f"lambda `{held['lambda']}`"
     if held["lambda"] == "auto":
-        weight = f"lambda chosen while training, for a drift of at most {held['drift_budget']:g} on probe prompts"
+        weight = (
+            f"lambda chosen while training, for a divergence of at most {held['kl_budget']:g} nats where answers to probe "
+            f"prompts begin, and a drift of at most {held['drift_budget']:g}"
+        )
     text = (
         f"Trained with Safety Token Regularization: the logits of {held['tokens']} safety tokens (hash `{tokens_hash}`) "
         f"held near the reference's, {weight}, anchor `{held['anchor']}`, penalty `{held['penalty']}`"

@@ -18,6 +18,10 @@ from logitrail.types import ReferenceKind
 DRIFT_BUDGET = 0.5
 """Where `str_weight` is `auto` and no budget is named, in the anchor's unit; see docs/decisions/0012-the-default.md."""
 
+KL_BUDGET = 0.2
+"""Where `str_weight` is `auto` and no budget of the divergence is named, in nats; see
+docs/decisions/0017-what-lambda-answers-to.md."""
+
 FREE = "none"
 """`str_positions` that leave the task's rows free: the anchors are held at probe prompts alone."""
 
@@ -75,8 +79,8 @@ class STRConfig(SFTConfig):
 
     Args:
         str_weight: lambda, the weight of the safety-token loss beside the cross-entropy; 0 is plain SFT to the bit. `auto`
-            starts at 0.1 and raises and lowers it by dual ascent so that the drift on harmful probe prompts stays within
-            `str_drift_budget`; without probe prompts there is no drift to go by, and it stays at 0.1.
+            starts at 0.1 and raises and lowers it by dual ascent so that the divergence on harmful probe prompts stays
+            within `str_kl_budget`; without probe prompts there is nothing to go by, and it stays at 0.1.
         str_anchor: `logprob`, `logit` (the paper's), `centered`, `margin` or `common`; see `logitrail.losses`. None is
             `logprob` where probe prompts of both kinds are anchored, and `logit` on the task's rows alone, where `logprob`
             can make a model refuse what is harmless (docs/decisions/0012-the-default.md).
@@ -88,9 +92,11 @@ class STRConfig(SFTConfig):
         str_reference: `cache`, `adapter-off`, `frozen`, or `auto`: the cache where the data set is fixed, else the adapter
             switched off, else a frozen copy. `off` where nothing is anchored (`str_weight` and `str_probe_weight` 0). It is
             of the task's rows: with `str_positions` `none` there is nothing to ask it.
-        str_drift_budget: the mean anchor distance on probe prompts that `auto` allows, in nats (`logprob`, `margin`) or
-            logits (`logit`, `centered`, `common`); None is 0.5.
-        str_drift_every: steps between two measurements of drift for `auto`.
+        str_kl_budget: the Kullback-Leibler divergence of the policy from the reference, summed over the first four tokens
+            of the reference's own answers to harmful probe prompts, that `auto` allows, in nats; None is 0.2.
+        str_drift_budget: the mean anchor distance on probe prompts past which `auto` moves the weights back, in nats
+            (`logprob`, `margin`) or logits (`logit`, `centered`, `common`); None is 0.5.
+        str_drift_every: steps between two measurements of both for `auto`.
         str_pull_back: whether a drift past what the budget allows (twice the budget at the first step, the budget from half
             of the training on) moves the weights back towards the start, so that `auto` keeps its budget whatever lambda
             can do (`logitrail.train.pull_back`). None is yes where that can be done: not under DeepSpeed, nor for whole
@@ -122,8 +128,9 @@ class STRConfig(SFTConfig):
     )
     str_penalty: str = field(default="square", metadata={"help": "square, floor or huber."})
     str_reference: str = field(default="auto", metadata={"help": "auto, cache, adapter-off or frozen."})
+    str_kl_budget: float | None = field(default=None, metadata={"help": "Divergence of refusals that 'auto' allows."})
     str_drift_budget: float | None = field(default=None, metadata={"help": "Drift that 'auto' allows."})
-    str_drift_every: int = field(default=10, metadata={"help": "Steps between two measurements of drift."})
+    str_drift_every: int = field(default=10, metadata={"help": "Steps between two measurements on probe prompts."})
     str_pull_back: bool | None = field(
         default=None,
         metadata={"help": "Whether 'auto' moves the weights back past its budget; None: where it can."},
@@ -179,9 +186,11 @@ class STRConfig(SFTConfig):
                 f"str_reference='off' leaves nothing to anchor to, and str_weight is {self.str_weight}; set both "
                 "str_weight and str_probe_weight to 0, or choose another reference"
             )
-        budget = self.str_drift_budget = _number("str_drift_budget", self.str_drift_budget)
-        if budget is not None and not (math.isfinite(budget) and budget > 0):
-            raise RecipeError(f"str_drift_budget is {budget}; it must be a finite number above 0")
+        for name in ("str_drift_budget", "str_kl_budget"):
+            budget = _number(name, getattr(self, name))
+            if budget is not None and not (math.isfinite(budget) and budget > 0):
+                raise RecipeError(f"{name} is {budget}; it must be a finite number above 0")
+            setattr(self, name, budget)
         if self.label_smoothing_factor > 0:
             raise RecipeError(
                 f"label_smoothing_factor is {self.label_smoothing_factor}, which makes TRL run a second forward pass with "

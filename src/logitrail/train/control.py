@@ -1,4 +1,4 @@
-"""Lambda: fixed, or chosen by dual ascent so that drift stays within a budget."""
+"""Lambda: fixed, or chosen by dual ascent so that refusals stay as likely as they were."""
 
 from __future__ import annotations
 
@@ -6,40 +6,48 @@ import math
 from dataclasses import dataclass
 
 START = 0.1
-"""Where lambda begins, and where it stays without a drift to go by."""
+"""Where lambda begins, and where it stays without probe prompts to go by."""
 
-# Drift answers to lambda only after some steps: at 0.5 a measurement lambda was at 800 before it did, and at 0.3 a short
-# training lost 5 points of its task. And drift falls by itself as the learning rate does, so lambda moves on the training's
-# own clock, by exp(_TRAVEL) at the most from the first step to the last: at 0.15 a measurement a long training raised it
-# hundreds of times while drift was going down anyhow, and lost its task. Dual ascent ends at its target, half of the time a
-# little above it, so the target lies below the budget (docs/decisions/0012-the-default.md).
+# The divergence answers to lambda only after some steps, and falls by itself as the learning rate does. So lambda moves on
+# the training's own clock, by exp(_TRAVEL) at the most from the first step to the last, and no faster in a short training.
+# Twice as fast it ran away: far above 1 it makes an adapter diverge more (docs/decisions/0017-what-lambda-answers-to.md).
 _TRAVEL = 3.75
 _FASTEST = 0.15
 _AIM = 0.7
-_LOWEST = 0.01
+_LOWEST, _HIGHEST = 0.03, 1.0
+
+
+def allowed_divergence(budget: float, done: float) -> float:
+    """The divergence that is allowed when the share `done` of the training is over: max(1, 4 - 6 done) budget.
+
+    In the first steps answers are in disorder whatever the data are, and it comes down by itself.
+    """
+    return max(1.0, 4.0 - 6.0 * done) * budget
 
 
 @dataclass
 class DualAscent:
-    """Exponentiated dual ascent on lambda for the constraint drift <= budget.
+    """Exponentiated dual ascent on lambda for the constraint divergence <= budget.
 
-        lambda <- max(0.01, lambda * exp(rate * clip(drift / (0.7 budget) - 1, -1, 1)))
+        lambda <- lambda * exp(rate * clip((divergence / allowed - 0.7) / 0.3, -1, 1)), between 0.03 and 1
         rate = min(0.15, 3.75 / measurements)
 
     The logarithm of lambda moves, since useful values span decades; the step is bounded, so that one noisy measurement
-    changes lambda by a factor of exp(rate) at the most, and a whole training from 0.1 to 4.25.
+    changes lambda by a factor of exp(rate) at the most: by all of that where the divergence is past what is allowed, up,
+    or below four tenths of it, down.
 
     Attributes:
-        budget: the drift that is allowed at the end.
+        budget: the divergence that is allowed at the end, in nats.
         weight: lambda.
     """
 
     budget: float
     weight: float = START
 
-    def update(self, drift: float, *, measurements: int) -> float:
-        """Take one of the training's `measurements` and return the new lambda."""
+    def update(self, divergence: float, *, done: float, measurements: int) -> float:
+        """Take one of the training's `measurements`, at the share `done` of its steps, and return the new lambda."""
         rate = min(_FASTEST, _TRAVEL / max(1, measurements))
-        excess = max(-1.0, min(1.0, drift / (_AIM * self.budget) - 1.0))
-        self.weight = max(_LOWEST, self.weight * math.exp(rate * excess))
+        room = divergence / allowed_divergence(self.budget, done)
+        excess = max(-1.0, min(1.0, (room - _AIM) / (1.0 - _AIM)))
+        self.weight = min(_HIGHEST, max(_LOWEST, self.weight * math.exp(rate * excess)))
         return self.weight

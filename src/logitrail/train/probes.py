@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,7 @@ from logitrail.errors import NumericalError
 from logitrail.losses import anchor_difference, anchor_distance, anchor_form, position_penalty
 from logitrail.models.answered import answered_batch, own_rows
 from logitrail.models.chat import Message
+from logitrail.models.generation import evaluation_mode
 from logitrail.models.hidden import hidden_states
 from logitrail.models.joining import keeps_apart
 from logitrail.reference.prompts import measure_rows
@@ -33,6 +34,10 @@ _TOGETHER = 8
 
 # Prompts of each kind that are packed to see whether a model keeps them apart.
 _ASKED = 2
+
+_DIVERGING = 4
+"""Of how many of an answer's first tokens the divergence is taken. Behind them a refusal goes on in other words and is
+still one (docs/decisions/0017-what-lambda-answers-to.md)."""
 
 
 def watched(harmful: int, *, anchored: bool) -> int:
@@ -87,6 +92,18 @@ class ProbeBatch(NamedTuple):
     share: float
 
 
+class _FirstTokens(NamedTuple):
+    """The reference where the first tokens of the watched prompts' answers are predicted, in the host's memory.
+
+    Attributes:
+        probabilities: [n, V], some prompts each.
+        entropies: [n], sum_v p log p.
+    """
+
+    probabilities: list[Tensor]
+    entropies: list[Tensor]
+
+
 class Probes:
     """Harmful prompts whose drift is measured and, with harmless look-alikes beside them, anchored in training.
 
@@ -135,6 +152,7 @@ class Probes:
             for kind in (self._watched, others, self._harmless)
             if kind
         ]
+        self._first = self._first_tokens(references)
         sums = [part.logsumexp for part in parts if part.logsumexp is not None]
         self._start = ReferenceColumns(
             torch.cat([part.columns for part in parts]), torch.cat(sums) if self._with_logsumexp else None
@@ -169,6 +187,42 @@ class Probes:
             reference_logsumexp=None if self._start.logsumexp is None else self._start.logsumexp[chosen],
             compliance=self._compliance,
         )
+
+    def _first_tokens(self, references: Sequence[tuple[nn.Module, SafetyHead]]) -> _FirstTokens:
+        """Over several references: the mean of their probabilities, and of their negative entropies."""
+        found = [[part.cpu() for part in self._log_probabilities(model, head)] for model, head in references]
+        together = [torch.stack(parts) for parts in zip(*found, strict=True)]
+        return _FirstTokens(
+            [part.exp().mean(0) for part in together], [(part.exp() * part).sum(-1).mean(0) for part in together]
+        )
+
+    @torch.no_grad()
+    def _log_probabilities(self, model: nn.Module, head: SafetyHead) -> Iterator[Tensor]:
+        """log p [n, V] where the first tokens of the watched prompts' answers are predicted, some prompts at a time: all of
+        the vocabulary for all of them would be a large tensor."""
+        for start in range(0, len(self._watched), _TOGETHER):
+            rows = [self._rows[row] for row in self._watched[start : start + _TOGETHER]]
+            inputs, mask = answered_batch(
+                [row._replace(answer=row.answer[:_DIVERGING]) for row in rows], next(model.parameters()).device
+            )
+            with evaluation_mode(model):
+                hidden = hidden_states(model, inputs)[:, :-1][mask]
+            yield head.logits(hidden).log_softmax(-1)
+
+    def divergence(self, model: nn.Module) -> Tensor:
+        """How far answers to the watched harmful prompts begin in another way than the reference's, in nats.
+
+            mean over the prompts of sum_t KL(p0_t || p_t),    t: the first four tokens of the reference's own answer
+
+        It is the divergence of the two distributions over those tokens, but for the path, which is the reference's greedy
+        one. Not negative; 0 at the start.
+        """
+        total = torch.zeros((), device=next(model.parameters()).device)
+        now = self._log_probabilities(model, self._head)
+        for log_probabilities, then, entropy in zip(now, self._first.probabilities, self._first.entropies, strict=True):
+            device = log_probabilities.device
+            total += (entropy.to(device) - (then.to(device) * log_probabilities).sum(-1)).sum().to(total.device)
+        return total.clamp(min=0) / len(self._watched)  # below 0 by rounding alone
 
     def _total(self, rows: Sequence[int], values: Tensor) -> Tensor:
         """Sum over the rows of the mean over each one's positions."""

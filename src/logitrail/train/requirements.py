@@ -54,12 +54,12 @@ def require_held(args: STRConfig, *, harmful: bool, harmless: bool) -> Held:
 
 
 def require_drift(args: STRConfig, *, harmful: bool) -> None:
-    """Raise `RecipeError` where a drift is to be kept and there is none, because there are no harmful probe prompts."""
-    if args.str_weight == "auto" and args.str_drift_budget is not None and not harmful:
-        raise RecipeError(
-            "str_drift_budget allows a drift on probe prompts, and none were given; pass probe_prompts, or leave the "
-            "budget out"
-        )
+    """Raise `RecipeError` where a budget is to be kept on harmful probe prompts and there are none."""
+    for name in ("str_kl_budget", "str_drift_budget"):
+        if args.str_weight == "auto" and getattr(args, name) is not None and not harmful:
+            raise RecipeError(
+                f"{name} is kept on harmful probe prompts, and none were given; pass probe_prompts, or leave the budget out"
+            )
     if args.str_pull_back and not (harmful and args.str_weight == "auto"):
         raise RecipeError(
             "str_pull_back keeps the drift on probe prompts within the budget of str_weight='auto', and there is none "

@@ -106,9 +106,11 @@ class STRTrainer(SFTTrainer):
 
         loss = CE + lambda * STR        (STR: `logitrail.losses.safety_token_loss`)
 
-    CE, STR, lambda and drift are logged apart (`ce`, `str`, `str_weight`, `drift`, `str_distance`, the mean anchor distance
-    at the anchored positions, and `pull_back`, what moving the weights back left of the update since the last log, 1 where
-    nothing was moved); `ce` is what `loss` is in plain SFT. Evaluation loss is the cross-entropy alone.
+    CE, STR, lambda, divergence and drift are logged apart (`ce`, `str`, `str_weight`, `divergence`, `drift`,
+    `str_distance`,
+    the mean anchor distance at the anchored positions, and `pull_back`, what moving the weights back left of the update
+    since the last log, 1 where nothing was moved); `ce` is what `loss` is in plain SFT. Evaluation loss is the
+    cross-entropy alone.
 
     Args:
         model: as for `SFTTrainer`: a path or a model, with an adapter or without one.
@@ -229,7 +231,8 @@ class STRTrainer(SFTTrainer):
             "anchor": self.anchor,
             "penalty": self.args.str_penalty,
             "lambda": self._fixed_weight if self._budget is None else "auto",
-            "drift_budget": None if self._budget is None else self._budget.controller.budget,
+            "kl_budget": None if self._budget is None else self._budget.controller.budget,
+            "drift_budget": None if self._budget is None else self._budget.drift_budget,
             "pull_back": self._budget is not None and self._budget.moves_back,
             "tokens": len(self.safety_tokens),
             "rows": self.positions if rows else FREE,
@@ -567,9 +570,11 @@ class STRTrainer(SFTTrainer):
             part = value.detach().float() * share
             self._sums[name] = self._sums[name] + part if name in self._sums else part
 
-    def _drift(self) -> float:
+    def _measured(self) -> dict[str, float]:
+        """What is measured on probe prompts, for the log."""
         assert self._gauge is not None
-        return self._gauge.drift(self.state.global_step)
+        step = self.state.global_step
+        return {"divergence": self._gauge.divergence(step), "drift": self._gauge.drift(step)}
 
     def _after_step(self) -> None:
         # Behind the optimizer's step: before it, the weights that FSDP gathers for this pass would be stale in the next.
@@ -588,7 +593,7 @@ class STRTrainer(SFTTrainer):
         if self._budget is not None:
             self._budget.keep(self.state.global_step)
             if self._budget.pulled < 1.0:  # since the last log
-                self.log({"drift": self._drift(), **self._budget.logged()})
+                self.log({**self._measured(), **self._budget.logged()})
         require_finite_weights(self.model, step=self.state.global_step)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -598,7 +603,7 @@ class STRTrainer(SFTTrainer):
                 logs[name] = float(self.accelerator.gather(value.reshape(1)).mean()) / max(steps, 1)
             logs["str_weight"] = self.str_weight
             if self._gauge is not None:
-                logs["drift"] = self._drift()
+                logs |= self._measured()
             if self._budget is not None:
                 logs |= self._budget.logged()
             self._sums.clear()
