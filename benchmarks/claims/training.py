@@ -10,6 +10,7 @@ results/NAME-training.{json,md} say for each row and data set, over the seeds:
     ce            the cross-entropy at the last logged step: mean, and standard deviation over the seeds
     utility       the standard deviation over the seeds
     drift         at the last logged step: the median and the largest; and how many trainings ended within DRIFT_BUDGET
+    divergence    the same, with KL_BUDGET; where nothing was held it is of plain fine-tuning
     lambda        at the last logged step: the smallest and the largest
     moved back    in how many logged intervals the weights were moved back to the budget: the fewest and the most
 """
@@ -23,7 +24,7 @@ from typing import Any
 
 from logitrail.artifacts import read_json, read_jsonl, write_bytes, write_json
 from logitrail.report.markdown import table
-from logitrail.train.config import DRIFT_BUDGET
+from logitrail.train.config import DRIFT_BUDGET, KL_BUDGET
 
 HERE = Path(__file__).parent.resolve()
 WINDOW, FEWEST, DEVIATIONS = 32, 8, 6.0
@@ -54,6 +55,7 @@ def training(folder: Path) -> dict[str, Any] | None:
         "largest_grad_norm": max(entry["grad_norm"] for entry in log),
         "ce": final["ce"],
         "drift": final.get("drift"),
+        "divergence": final.get("divergence"),
         "lambda": final["str_weight"],
         "moved_back": sum(entry.get("pull_back", 1) < 1 for entry in log),
         "utility": cell["rates"].get("utility", {}).get("value"),
@@ -63,7 +65,6 @@ def training(folder: Path) -> dict[str, Any] | None:
 def group(cells: list[dict[str, Any]]) -> dict[str, Any]:
     """A row's trainings on one data set."""
     ended = [cell for cell in cells if "ce" in cell]
-    drifts = [cell["drift"] for cell in ended if cell["drift"] is not None]
 
     def spread(key: str) -> float | None:
         values = [cell[key] for cell in ended if cell[key] is not None]
@@ -76,11 +77,8 @@ def group(cells: list[dict[str, Any]]) -> dict[str, Any]:
         "largest_grad_norm": max((cell["largest_grad_norm"] for cell in ended), default=None),
         "ce": {"mean": _mean([cell["ce"] for cell in ended]), "sd": spread("ce")},
         "utility": {"mean": _mean([cell["utility"] for cell in ended]), "sd": spread("utility")},
-        "drift": {
-            "median": statistics.median(drifts) if drifts else None,
-            "largest": max(drifts, default=None),
-            "within_budget": sum(drift <= DRIFT_BUDGET for drift in drifts),
-        },
+        "drift": _kept([cell["drift"] for cell in ended], DRIFT_BUDGET),
+        "divergence": _kept([cell["divergence"] for cell in ended], KL_BUDGET),
         "lambda": {
             "smallest": min((cell["lambda"] for cell in ended), default=None),
             "largest": max((cell["lambda"] for cell in ended), default=None),
@@ -89,6 +87,15 @@ def group(cells: list[dict[str, Any]]) -> dict[str, Any]:
             "fewest": min((cell["moved_back"] for cell in ended), default=None),
             "most": max((cell["moved_back"] for cell in ended), default=None),
         },
+    }
+
+
+def _kept(values: list[float | None], budget: float) -> dict[str, Any]:
+    known = [value for value in values if value is not None]
+    return {
+        "median": statistics.median(known) if known else None,
+        "largest": max(known, default=None),
+        "within_budget": sum(value <= budget for value in known),
     }
 
 
@@ -110,9 +117,10 @@ def main() -> None:
         cells = [cell for folder in sorted(row.iterdir()) if (cell := training(folder)) is not None]
         if cells:
             found.setdefault(row.parent.name, {})[row.name] = group(cells)
-    write_json(results / f"{name}-training.json", {"budget": DRIFT_BUDGET, "data": found})
+    write_json(results / f"{name}-training.json", {"budget": DRIFT_BUDGET, "kl_budget": KL_BUDGET, "data": found})
     heads = ("data", "row", "trainings", "diverged", "spikes: gradient", "spikes: loss", "largest gradient norm",
-             "final CE (sd)", "utility sd", "drift: median, largest", "within budget", "lambda", "moved back")  # fmt: skip
+             "final CE (sd)", "utility sd", "drift: median, largest", "within budget", "divergence: median, largest",
+             "within budget", "lambda", "moved back")  # fmt: skip
     lines = [
         (
             data, row, str(of["trainings"]), str(of["diverged"]),
@@ -120,6 +128,8 @@ def main() -> None:
             f"{_number(of['ce']['mean'])} ({_number(of['ce']['sd'])})", _number(of["utility"]["sd"]),
             f"{_number(of['drift']['median'])}, {_number(of['drift']['largest'])}",
             f"{of['drift']['within_budget']} of {of['trainings']}",
+            f"{_number(of['divergence']['median'])}, {_number(of['divergence']['largest'])}",
+            f"{of['divergence']['within_budget']} of {of['trainings']}",
             f"{_number(of['lambda']['smallest'])} to {_number(of['lambda']['largest'])}",
             f"{_number(of['moved_back']['fewest'])} to {_number(of['moved_back']['most'])}",
         )

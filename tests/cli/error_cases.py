@@ -362,6 +362,7 @@ CASES: dict[str, Case] = {
         ("leaves nothing to anchor to",), training__str_reference="off", methods=["str"]
     ),
     "budget of 0": recipe_case(("str_drift_budget", "above 0"), training__str_drift_budget=0.0),
+    "a divergence of 0": recipe_case(("str_kl_budget", "above 0"), training__str_kl_budget=0.0),
     "a budget that is no number": recipe_case(("give a number",), training__str_drift_budget="much"),
     "label smoothing": recipe_case(("label_smoothing_factor",), training__label_smoothing_factor=0.1),
     "positions of another name": recipe_case(
@@ -417,6 +418,15 @@ CASES: dict[str, Case] = {
         command="train",
         training__str_weight="auto",
         training__str_drift_budget=1.0,
+        methods=["str"],
+    ),
+    "a drift that nothing keeps": recipe_case(
+        ("str_pull_back is false", "leave one of the two out"),
+        command="train",
+        probes="harmful.jsonl",
+        training__str_weight="auto",
+        training__str_drift_budget=1.0,
+        training__str_pull_back=False,
         methods=["str"],
     ),
     "probes of one kind": recipe_case(

@@ -46,17 +46,27 @@ def test_two_passes_in_one(family, width, extra_width, packed):
     assert caught.take_if_any() is None
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_rows_padded_on_the_left_may_be_joined(packed):
+def test_rows_padded_on_the_left_may_be_joined():
     model = MODELS["llama"]().eval()
     own, extra = _rows([7, 4], 7, 1, left=True), _rows([9, 2], 9, 2)
     expected = model(**own, use_cache=False).logits
-    with joined_rows(model, Extra(extra, [9, 2], packed)) as caught:
+    with joined_rows(model, Extra(extra, [9, 2])) as caught:
         logits = model(**own, use_cache=False).logits
     real = own["attention_mask"].bool()
     torch.testing.assert_close(logits[real], expected[real], rtol=1e-4, atol=1e-5)
     mask = extra["attention_mask"].bool()
     torch.testing.assert_close(caught.take()[mask], hidden_states(model, extra)[mask], rtol=1e-4, atol=1e-5)
+
+
+def test_below_rows_padded_on_the_left_nothing_is_packed():
+    """Their padding would be seen without a mask; and as rows of their own the prompts may not be worth it."""
+    model = MODELS["llama"]().eval()
+    own = _rows([7, 4], 7, 1, left=True)
+    expected = hidden_states(model, own)
+    with joined_rows(model, Extra(_rows([3, 2], 3, 2), [3, 2], packed=True)) as caught:
+        found = hidden_states(model, own)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert caught.take_if_any() is None
 
 
 @pytest.mark.parametrize("call", ["no mask", "embeddings", "positions"])
@@ -107,6 +117,44 @@ def test_a_model_that_takes_no_positions_is_noticed():
     forward = inner.forward
     inner.forward = lambda *args, position_ids=None, **kwargs: forward(*args, **kwargs)
     assert not keeps_apart(model, _rows([7, 5], 7, 1), [7, 5])
+
+
+def test_a_model_that_refuses_positions_is_noticed():
+    model = MODELS["llama"]().eval()
+    inner = backbone(model)
+    forward = inner.forward
+    inner.forward = lambda input_ids=None, attention_mask=None, use_cache=None: forward(
+        input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache
+    )
+    assert not keeps_apart(model, _rows([7, 5], 7, 1), [7, 5])
+
+
+def test_long_prompts_are_asked_by_their_first_tokens():
+    """Four of 40 tokens are no row that a model of 64 positions has; their first 16 are."""
+    import transformers as hf
+
+    model = hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=64)).eval()
+    assert not keeps_apart(model, _rows([40] * 4, 40, 1), [40] * 4)
+    assert keeps_apart(model, _rows([40], 40, 1), [40])
+
+
+def test_a_window_goes_by_the_packed_positions():
+    import transformers as hf
+
+    torch.manual_seed(0)
+    config = hf.MistralConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, sliding_window=4,
+    )  # fmt: skip
+    model = hf.MistralForCausalLM(config).eval()
+    own, lengths = _rows([20, 17], 20, 1), [9, 7, 8, 12]
+    extra = _rows(lengths, 12, 2)
+    expected, alone = hidden_states(model, own), hidden_states(model, extra)
+    with joined_rows(model, Extra(extra, lengths, packed=True)) as caught:
+        hidden = hidden_states(model, own)
+    for found, wanted, rows in ((hidden, expected, own), (caught.take(), alone, extra)):
+        real = rows["attention_mask"].bool()
+        torch.testing.assert_close(found[real], wanted[real], rtol=1e-4, atol=1e-5)
 
 
 @given(

@@ -231,6 +231,13 @@ def test_the_notice_on_run_to_run_noise_follows_the_gate(run_folder: Path) -> No
         (None, "No safety token was held"),
         (
             {
+                "anchor": "logprob", "penalty": "square", "lambda": "auto", "kl_budget": 0.2, "drift_budget": None,
+                "pull_back": False, "tokens": 32, "rows": "labels", "reference": "frozen", "probes": None,
+            },
+            "lambda auto towards a divergence of 0.2 nats, on the task's rows",
+        ),
+        (
+            {
                 "anchor": "logprob", "penalty": "square", "lambda": "auto", "drift_budget": 0.5, "tokens": 32,
                 "rows": "none", "reference": None,
                 "probes": {"harmful": 90, "harmless": 120, "watched": 30, "tokens": 8, "a_step": 8, "weight": "lambda"},

@@ -79,13 +79,23 @@ def test_before_the_first_step_the_card_says_what_is_held(tokenizer, tokens, tmp
     trainer.save_model()
     text = (tmp_path / "README.md").read_text()
     assert (
-        "for a divergence of at most 0.2 nats where answers to probe prompts begin, and a drift of at most 0.7" in text
+        "towards a divergence of 0.2 nats where answers to probe prompts begin, the weights moved back past a drift of 0.7"
+        in text
     )
     assert "at 6 harmful and 6 harmless probe prompts without answers beside the task, with the same lambda" in text
     assert "drift is watched on 2 harmful prompts" in text
     assert "`auto`" not in text
     assert "`lambda`" not in text
     assert "`logitrail check THIS_FOLDER --reference MODEL_BEFORE --harmful FILE`" in text  # no adapter names its base
+
+
+def test_a_card_claims_no_budget_that_nothing_keeps(tokenizer, tokens, tmp_path):
+    trainer = str_trainer(tokenizer, tokens, tmp_path, probes=PROBES * 4, harmless=HARMLESS * 3, str_pull_back=False)
+    trainer.save_model()
+    assert trainer.held["drift_budget"] is None
+    text = (tmp_path / "README.md").read_text()
+    assert "towards a divergence of 0.2 nats" in text
+    assert "past a drift of" not in text
 
 
 def test_a_weight_that_nothing_chooses_is_named(tokenizer, tokens, tmp_path):

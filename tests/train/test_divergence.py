@@ -19,13 +19,14 @@ def moved(model, by=0.05):
 
 
 @pytest.mark.parametrize("tokens_held", [1, 3, 8])
+@torch.no_grad()
 def test_it_equals_its_naive_twin(tokenizer, tokens, tmp_path, tokens_held):
     """sum over the first four tokens of the reference's own answer of KL(p0 || p), a prompt and a position at a time."""
     trainer = str_trainer(
         tokenizer, tokens, tmp_path, probes=MANY, harmless=HARMLESS * 10, str_probe_tokens=tokens_held
     )
     start = tiny_llama(tokenizer).double()
-    assert trainer._measured()["divergence"] == pytest.approx(0.0, abs=1e-6)
+    assert trainer._measured()["divergence"] == pytest.approx(0.0, abs=1e-5)
     moved(trainer.model)
     trainer._gauge.forget()
     policy = tiny_llama(tokenizer)

@@ -40,7 +40,9 @@ def _trained(tokenizer, tokens, folder, **options):
 )
 @pytest.mark.parametrize("packed", [False, True])
 def test_joined_or_apart_it_is_one_training(tokenizer, tokens, tmp_path, monkeypatch, options, packed):
-    results, passes, logs = [], [], []
+    results, passes, logs, sent = [], [], [], []
+    join = trainer_module.joined_rows
+    monkeypatch.setattr(trainer_module, "joined_rows", lambda model, extra: sent.append(extra) or join(model, extra))
     if packed:  # as beside long rows
         monkeypatch.setattr(Extra, "padding", lambda extra, task: not extra.packed)
     for joined in (False, True):
@@ -52,10 +54,21 @@ def test_joined_or_apart_it_is_one_training(tokenizer, tokens, tmp_path, monkeyp
         passes.append(count)
         logs.append([entry for entry in trainer.state.log_history if "ce" in entry])
     assert passes[0] > passes[1] >= 4
+    assert {extra.packed for extra in sent if extra is not None} == {packed}
     assert largest_difference(*results) < 1e-5
     for one, other in zip(*logs, strict=True):
         assert one.keys() == other.keys()
-        for name in ("ce", "str_probe", "drift", "num_tokens", "entropy", "mean_token_accuracy", "grad_norm"):
+        for name in (
+            "ce",
+            "str_probe",
+            "str_weight",
+            "divergence",
+            "drift",
+            "num_tokens",
+            "entropy",
+            "mean_token_accuracy",
+            "grad_norm",
+        ):
             assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5), name
 
 

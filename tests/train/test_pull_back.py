@@ -17,6 +17,7 @@ from tests.train.setting import HARMLESS, PROBES, largest_difference, lora, str_
 
 BUDGET = 0.02
 AUTO = {"str_weight": "auto", "str_drift_budget": BUDGET, "str_drift_every": 2, "harmless": HARMLESS, "max_steps": 7}
+FREE = {"str_pull_back": False, "str_drift_budget": None}
 
 
 @torch.no_grad()
@@ -90,7 +91,7 @@ def test_the_step_is_just_inside_the_budget_over_the_drift_and_halves_at_the_mos
 @pytest.mark.parametrize("with_lora", [True, False])
 def test_the_budget_is_kept_whatever_the_learning_rate(tokenizer, tokens, tmp_path, with_lora):
     options = {**AUTO, "learning_rate": 3e-2, "peft_config": lora() if with_lora else None}
-    free = str_trainer(tokenizer, tokens, tmp_path / "free", **options, str_pull_back=False)
+    free = str_trainer(tokenizer, tokens, tmp_path / "free", **options | FREE)
     free.train()
     kept = str_trainer(tokenizer, tokens, tmp_path / "kept", **options)
     kept.train()
@@ -108,7 +109,7 @@ def test_within_the_budget_nothing_is_moved(tokenizer, tokens, tmp_path):
     options = {**AUTO, "str_drift_budget": 100.0}
     one = str_trainer(tokenizer, tokens, tmp_path / "one", **options)
     one.train()
-    other = str_trainer(tokenizer, tokens, tmp_path / "other", **options, str_pull_back=False)
+    other = str_trainer(tokenizer, tokens, tmp_path / "other", **options | FREE)
     other.train()
     assert largest_difference(weights(one), weights(other)) == 0.0
     assert {entry["pull_back"] for entry in one.state.log_history if "loss" in entry} == {1.0}
@@ -200,7 +201,7 @@ def test_what_is_allowed_falls_to_the_budget():
 def test_early_drift_is_left_alone_and_late_drift_is_not(tokenizer, tokens, tmp_path, share, moved):
     """At step 1 of 6 the allowance is 5/3 of the budget."""
     options = {**AUTO, "str_drift_every": 1, "logging_steps": 1, "max_steps": 6, "learning_rate": 3e-2}
-    free = str_trainer(tokenizer, tokens, tmp_path / "free", **options, str_pull_back=False)
+    free = str_trainer(tokenizer, tokens, tmp_path / "free", **options | FREE)
     free.train()
     first = next(entry["drift"] for entry in free.state.log_history if "drift" in entry)
     trainer = str_trainer(tokenizer, tokens, tmp_path / "kept", **{**options, "str_drift_budget": first / share})

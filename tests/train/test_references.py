@@ -96,7 +96,7 @@ def test_drift_is_from_the_reference(tokenizer, tokens, tmp_path):
     trainer = str_trainer(tokenizer, tokens, tmp_path, references=[another(tokenizer)])
     assert trainer._measured()["drift"] > 0.1
     start = str_trainer(tokenizer, tokens, tmp_path / "start")
-    assert start._measured() == {"divergence": pytest.approx(0.0, abs=1e-6), "drift": 0.0}
+    assert start._measured() == {"divergence": pytest.approx(0.0, abs=1e-5), "drift": 0.0}
 
 
 def test_the_divergence_from_several_references_is_the_mean_of_those_from_each(tokenizer, tokens, tmp_path):

@@ -74,6 +74,12 @@ def test_a_trainer_holds_what_its_configuration_says(tokenizer, tokens, tmp_path
         ({}, {"str_positions": "none"}, RecipeError, "nothing would be held"),
         ({}, {"str_drift_budget": 0.3}, RecipeError, "pass probe_prompts"),
         ({}, {"str_kl_budget": 0.3}, RecipeError, "str_kl_budget is kept on harmful probe prompts"),
+        (
+            {"probe_prompts": PROBES},
+            {"str_drift_budget": 0.3, "str_pull_back": False},
+            RecipeError,
+            "nothing would keep",
+        ),
         ({}, {"str_pull_back": True}, RecipeError, "none here"),
         ({"references": (None, None)}, {"str_penalty": "floor"}, RecipeError, "str_penalty='square'"),
         ({}, {"str_anchor": "margin"}, TokensError, "needs compliance openers.* choose another anchor"),

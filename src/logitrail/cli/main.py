@@ -240,12 +240,15 @@ def train(recipe: RecipePath, method: MethodName = None, json: Json = False) -> 
         return
     table(
         "training (last logged step)",
-        ("method", "steps", "ce", "str", "str at probes", "lambda", "drift", "held-out loss", "seconds"),
+        ("method", "steps", "ce", "str", "str at probes", "lambda", "divergence", "drift", "held-out loss", "seconds"),
         [
             (
                 name,
                 str(of["steps"]),
-                *(number(of["final"].get(key), ".4g") for key in ("ce", "str", "str_probe", "str_weight", "drift")),
+                *(
+                    number(of["final"].get(key), ".4g")
+                    for key in ("ce", "str", "str_probe", "str_weight", "divergence", "drift")
+                ),
                 number(of["held_out_loss"], ".4f"),
                 number(of["seconds"], ".1f"),
             )

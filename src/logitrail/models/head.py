@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, cast
 
@@ -118,6 +118,17 @@ class SafetyHead:
     def logsumexp_with_gradient(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:
         """logsumexp(z) at a few positions, in the graph: it makes all of the n x V logits, so n must be small."""
         return self.logits(hidden).logsumexp(dim=-1)
+
+    @torch.no_grad()
+    def tiles(self, hidden: Float[Tensor, "n D"]) -> Iterator[tuple[int, Float[Tensor, "n W"]]]:
+        """All logits in float32, without gradient, some columns at a time, each with the number of its first."""
+        with torch.autocast(hidden.device.type, enabled=False), self._weights() as sharded:
+            weights = sharded.whole()
+            device, wide = weights.weight.device, torch.promote_types(hidden.dtype, torch.float32)
+            states = hidden.to(device, wide)
+            for start in range(0, weights.size, _VOCABULARY_A_TILE):
+                rows = weights.rows(slice(start, start + _VOCABULARY_A_TILE), wide)
+                yield start, self._finish(states @ rows.weight.T, rows.bias)
 
     @torch.no_grad()
     def logsumexp(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:

@@ -20,6 +20,8 @@ _MASKED_ATTENTION = ("sdpa", "eager")
 
 # Of the norm. A neighbour that shows changes a state by a tenth and more; bfloat16 by a hundredth.
 _SAME = 0.03
+_ASKED = 32
+"""Tokens of a row that are looked at: whether neighbours show does not depend on how long they are."""
 
 
 class Packing(NamedTuple):
@@ -100,7 +102,7 @@ def worth_joining(task: Tensor, extra: Extra, parameters: int) -> bool:
         task: the task's token ids, [rows, length].
         parameters: of the backbone.
     """
-    if extra.packed and task.shape[1] > _MASKED:
+    if extra.packed and max(task.shape[1], *extra.lengths) > _MASKED:
         return False
     padding, tokens = extra.padding(task), task.numel() + sum(extra.lengths)
     # The second bound is for memory: a row that just fitted must not become a pass of several times its size.
@@ -125,8 +127,8 @@ def joined_rows(model: nn.Module, extra: Extra | None) -> Iterator[Captured]:
     """Send more rows through the backbone's pass that runs inside, and catch their last hidden states [n, length, D].
 
     The pass has them below its own rows; whoever called it gets its own rows back, as if nothing had been there. With None
-    nothing is joined. A pass that has other tensors than `input_ids` and `attention_mask`, by name, goes as it is; nothing
-    is caught. Below a batch that is padded on the left each row is one of its own, packed or not.
+    nothing is joined. A pass that has other tensors than `input_ids` and `attention_mask`, by name, goes as it is, and
+    nothing is caught; so does one that is padded on the left, where rows are to be packed.
     """
     captured = Captured()
     if extra is None:
@@ -138,7 +140,9 @@ def joined_rows(model: nn.Module, extra: Extra | None) -> Iterator[Captured]:
         rows = {name: value for name, value in kwargs.items() if isinstance(value, Tensor)}
         if args or rows.keys() != {*_NAMES} or any(value.ndim != 2 for value in rows.values()):
             return None
-        joined = _below(rows, extra) if not extra.packed or _is_padded_left(rows) else _packed(rows, extra)
+        if extra.packed and _is_padded_left(rows):
+            return None
+        joined = _packed(rows, extra) if extra.packed else _below(rows, extra)
         under_way.append(joined)
         return args, kwargs | joined.inputs
 
@@ -213,21 +217,30 @@ def _widened(rows: Tensor, width: int) -> Tensor:
 def keeps_apart(model: nn.Module, inputs: dict[str, Tensor], lengths: Sequence[int]) -> bool:
     """Whether rows of `inputs` have in one packed row the hidden states that they have each alone.
 
-    Measured, but for models with a recurrent state, which run on from one sequence into the next, and for attention that
-    reads positions only where the batch is one row.
+    Measured on the first tokens of the rows, but for models with a recurrent state, which run on from one sequence into the
+    next, and for attention that reads positions only where the batch is one row.
     """
     inner = causal_lm(model)
-    if getattr(inner, "_is_stateful", False) or inner.config._attn_implementation not in _MASKED_ATTENTION:
+    config = inner.config.get_text_config()
+    if getattr(inner, "_is_stateful", False) or config._attn_implementation not in _MASKED_ATTENTION:
         return False
+    inputs = {name: value[:, :_ASKED] for name, value in inputs.items()}
+    lengths = [min(length, _ASKED) for length in lengths]
+    if sum(lengths) > (getattr(config, "max_position_embeddings", None) or sum(lengths)):
+        return False  # one row cannot hold them all
     wide = {name: _widened(value, sum(lengths)) for name, value in inputs.items()}  # so that one row holds them all
     with evaluation_mode(model):
         alone = hidden_states(model, inputs)
-        with joined_rows(model, Extra(inputs, lengths, packed=True)) as caught:
-            beside = hidden_states(model, wide)[:, : alone.shape[1]]
+        try:
+            with joined_rows(model, Extra(inputs, lengths, packed=True)) as caught:
+                beside = hidden_states(model, wide)[:, : alone.shape[1]]
+        except TypeError:  # somebody's own model, which takes no positions
+            return False
         packed = caught.take_if_any()
     real = inputs["attention_mask"].bool()
     return packed is not None and all(
-        float((found[row][real[row]] - alone[row][real[row]]).norm()) <= _SAME * float(alone[row][real[row]].norm())
+        float((found[row] - alone[row])[real[row]].float().norm())
+        <= _SAME * float(alone[row][real[row]].float().norm())
         for found in (beside, packed)
         for row in range(len(real))
     )

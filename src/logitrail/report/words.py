@@ -213,7 +213,7 @@ def held(train: Mapping[str, object] | None) -> str:
         return "No safety token was held: plain fine-tuning."
     weight = f"lambda {_word(what, 'lambda', 20)}"
     if what.get("kl_budget") is not None:
-        weight += f" for a divergence of {_word(what, 'kl_budget', 20)} nats"
+        weight += f" towards a divergence of {_word(what, 'kl_budget', 20)} nats"
     if what.get("drift_budget") is not None:
         weight += f" within a drift of {_word(what, 'drift_budget', 20)}"
         times = train.get("pulled_back")

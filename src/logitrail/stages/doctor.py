@@ -165,7 +165,7 @@ def _options(context: Context, name: str) -> str:
     config = method_config(context, name)
     lora_config(context)
     weight = str(config.str_weight)
-    if weight == "auto" and context.recipe.probe_files[0] is None:  # no drift to go by
+    if weight == "auto" and context.recipe.probe_files[0] is None:  # nothing to go by
         weight = f"{START} (fixed: no probe prompts)"
     return (
         f"{method(name).summary}; lambda {weight}, anchor {config.str_anchor}, positions {config.str_positions}, "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from logitrail.errors import NumericalError, RecipeError
 from logitrail.train.config import DRIFT_BUDGET, KL_BUDGET, STRConfig
-from logitrail.train.control import DualAscent
+from logitrail.train.control import HIGHEST, LOWEST, DualAscent
 from logitrail.train.numbers import TRY
 from logitrail.train.parallel import gathered_root
 from logitrail.train.probes import Probes
@@ -137,4 +137,4 @@ class Budget:
         """Go on from a checkpoint's numbers."""
         self.pulled = pulled
         if math.isfinite(weight) and weight > 0:
-            self.controller.weight = weight
+            self.controller.weight = min(HIGHEST, max(LOWEST, weight))

@@ -49,9 +49,11 @@ def _how(held: Mapping[str, Any], tokens_hash: str) -> str:
     weight = f"lambda `{held['lambda']}`"
     if held["lambda"] == "auto":
         weight = (
-            f"lambda chosen while training, for a divergence of at most {held['kl_budget']:g} nats where answers to probe "
-            f"prompts begin, and a drift of at most {held['drift_budget']:g}"
+            f"lambda chosen while training, towards a divergence of {held['kl_budget']:g} nats where answers to probe "
+            "prompts begin"
         )
+        if held["drift_budget"] is not None:
+            weight += f", the weights moved back past a drift of {held['drift_budget']:g}"
     text = (
         f"Trained with Safety Token Regularization: the logits of {held['tokens']} safety tokens (hash `{tokens_hash}`) "
         f"held near the reference's, {weight}, anchor `{held['anchor']}`, penalty `{held['penalty']}`"

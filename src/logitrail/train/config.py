@@ -16,7 +16,8 @@ from logitrail.reference.cache import DTYPES
 from logitrail.types import ReferenceKind
 
 DRIFT_BUDGET = 0.5
-"""Where `str_weight` is `auto` and no budget is named, in the anchor's unit; see docs/decisions/0012-the-default.md."""
+"""The drift past which `auto` moves weights back where no budget is named, in the anchor's unit; see
+docs/decisions/0012-the-default.md."""
 
 KL_BUDGET = 0.2
 """Where `str_weight` is `auto` and no budget of the divergence is named, in nats; see
@@ -79,7 +80,7 @@ class STRConfig(SFTConfig):
 
     Args:
         str_weight: lambda, the weight of the safety-token loss beside the cross-entropy; 0 is plain SFT to the bit. `auto`
-            starts at 0.1 and raises and lowers it by dual ascent so that the divergence on harmful probe prompts stays
+            starts at 0.1 and moves it by dual ascent, between 0.03 and 1, towards a divergence on harmful probe prompts
             within `str_kl_budget`; without probe prompts there is nothing to go by, and it stays at 0.1.
         str_anchor: `logprob`, `logit` (the paper's), `centered`, `margin` or `common`; see `logitrail.losses`. None is
             `logprob` where probe prompts of both kinds are anchored, and `logit` on the task's rows alone, where `logprob`
@@ -93,12 +94,13 @@ class STRConfig(SFTConfig):
             switched off, else a frozen copy. `off` where nothing is anchored (`str_weight` and `str_probe_weight` 0). It is
             of the task's rows: with `str_positions` `none` there is nothing to ask it.
         str_kl_budget: the Kullback-Leibler divergence of the policy from the reference, summed over the first four tokens
-            of the reference's own answers to harmful probe prompts, that `auto` allows, in nats; None is 0.2.
+            of the reference's own answers to harmful probe prompts (over as many as are held, where `str_probe_tokens` are
+            fewer: then a smaller budget is meant), that lambda aims at, in nats; None is 0.2.
         str_drift_budget: the mean anchor distance on probe prompts past which `auto` moves the weights back, in nats
             (`logprob`, `margin`) or logits (`logit`, `centered`, `common`); None is 0.5.
         str_drift_every: steps between two measurements of both for `auto`.
         str_pull_back: whether a drift past what the budget allows (twice the budget at the first step, the budget from half
-            of the training on) moves the weights back towards the start, so that `auto` keeps its budget whatever lambda
+            of the training on) moves the weights back towards the start, so that `auto` keeps that budget whatever lambda
             can do (`logitrail.train.pull_back`). None is yes where that can be done: not under DeepSpeed, nor for whole
             weights under FSDP. Weights that are no fresh LoRA adapter are copied for it once, into the host's memory.
         str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones and

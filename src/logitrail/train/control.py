@@ -14,7 +14,7 @@ START = 0.1
 _TRAVEL = 3.75
 _FASTEST = 0.15
 _AIM = 0.7
-_LOWEST, _HIGHEST = 0.03, 1.0
+LOWEST, HIGHEST = 0.03, 1.0
 
 
 def allowed_divergence(budget: float, done: float) -> float:
@@ -49,5 +49,5 @@ class DualAscent:
         rate = min(_FASTEST, _TRAVEL / max(1, measurements))
         room = divergence / allowed_divergence(self.budget, done)
         excess = max(-1.0, min(1.0, (room - _AIM) / (1.0 - _AIM)))
-        self.weight = min(_HIGHEST, max(_LOWEST, self.weight * math.exp(rate * excess)))
+        self.weight = min(HIGHEST, max(LOWEST, self.weight * math.exp(rate * excess)))
         return self.weight

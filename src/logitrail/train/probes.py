@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,12 +96,12 @@ class _FirstTokens(NamedTuple):
     """The reference where the first tokens of the watched prompts' answers are predicted, in the host's memory.
 
     Attributes:
-        probabilities: [n, V], some prompts each.
-        entropies: [n], sum_v p log p.
+        probabilities: [n, V], a position a row; over several references the mean.
+        negative_entropies: [n], sum_v p log p; over several the mean.
     """
 
-    probabilities: list[Tensor]
-    entropies: list[Tensor]
+    probabilities: Tensor
+    negative_entropies: Tensor
 
 
 class Probes:
@@ -116,6 +116,7 @@ class Probes:
             or from all where there are no others; None is all.
         tokens: so many tokens of the first reference's own greedy answers stand behind the prompts, and where each is
             predicted the models are compared. With one it is the position behind the prompt alone.
+        diverging: whether `divergence` will be asked for; it keeps the references' whole distributions at a few tokens.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Probes:
         seed: int,
         watched: int | None = None,
         tokens: int = 1,
+        diverging: bool = False,
     ) -> None:
         self._head = head
         self._anchor = anchor
@@ -152,7 +154,7 @@ class Probes:
             for kind in (self._watched, others, self._harmless)
             if kind
         ]
-        self._first = self._first_tokens(references)
+        self._first = self._first_tokens(references) if diverging else None
         sums = [part.logsumexp for part in parts if part.logsumexp is not None]
         self._start = ReferenceColumns(
             torch.cat([part.columns for part in parts]), torch.cat(sums) if self._with_logsumexp else None
@@ -188,40 +190,46 @@ class Probes:
             compliance=self._compliance,
         )
 
+    @torch.no_grad()
     def _first_tokens(self, references: Sequence[tuple[nn.Module, SafetyHead]]) -> _FirstTokens:
-        """Over several references: the mean of their probabilities, and of their negative entropies."""
-        found = [[part.cpu() for part in self._log_probabilities(model, head)] for model, head in references]
-        together = [torch.stack(parts) for parts in zip(*found, strict=True)]
-        return _FirstTokens(
-            [part.exp().mean(0) for part in together], [(part.exp() * part).sum(-1).mean(0) for part in together]
-        )
+        found = []
+        for model, head in references:
+            logits = [tile.cpu() for _, tile in head.tiles(self._states_at_first_tokens(model))]
+            found.append(torch.cat(logits, dim=-1).log_softmax(-1))
+        every = torch.stack(found)
+        return _FirstTokens(every.exp().mean(0), torch.xlogy(every.exp(), every.exp()).sum(-1).mean(0))
 
     @torch.no_grad()
-    def _log_probabilities(self, model: nn.Module, head: SafetyHead) -> Iterator[Tensor]:
-        """log p [n, V] where the first tokens of the watched prompts' answers are predicted, some prompts at a time: all of
-        the vocabulary for all of them would be a large tensor."""
-        for start in range(0, len(self._watched), _TOGETHER):
-            rows = [self._rows[row] for row in self._watched[start : start + _TOGETHER]]
-            inputs, mask = answered_batch(
-                [row._replace(answer=row.answer[:_DIVERGING]) for row in rows], next(model.parameters()).device
-            )
-            with evaluation_mode(model):
-                hidden = hidden_states(model, inputs)[:, :-1][mask]
-            yield head.logits(hidden).log_softmax(-1)
+    def _states_at_first_tokens(self, model: nn.Module) -> Tensor:
+        """[n, D] where the first tokens of the watched prompts' answers are predicted."""
+        rows = [self._rows[row] for row in self._watched]
+        rows = [row._replace(answer=row.answer[:_DIVERGING]) for row in rows]
+        inputs, mask = answered_batch(rows, next(model.parameters()).device)
+        with evaluation_mode(model):
+            return hidden_states(model, inputs)[:, :-1][mask]
 
+    @torch.no_grad()
     def divergence(self, model: nn.Module) -> Tensor:
         """How far answers to the watched harmful prompts begin in another way than the reference's, in nats.
 
             mean over the prompts of sum_t KL(p0_t || p_t),    t: the first four tokens of the reference's own answer
 
-        It is the divergence of the two distributions over those tokens, but for the path, which is the reference's greedy
-        one. Not negative; 0 at the start.
+        (as many as are held, where that is fewer). It is the divergence of the two distributions over those tokens, but for
+        the path, which is the reference's greedy one. Not negative; 0 at the start. Over V in tiles: only the reference's
+        numbers are there whole, in the host's memory.
+
+            KL(p0 || p) = sum_v p0 log p0 + logsumexp(z) - sum_v p0 z
         """
-        total = torch.zeros((), device=next(model.parameters()).device)
-        now = self._log_probabilities(model, self._head)
-        for log_probabilities, then, entropy in zip(now, self._first.probabilities, self._first.entropies, strict=True):
-            device = log_probabilities.device
-            total += (entropy.to(device) - (then.to(device) * log_probabilities).sum(-1)).sum().to(total.device)
+        assert self._first is not None  # built with it
+        probabilities, negative_entropies = self._first
+        states = self._states_at_first_tokens(model)
+        sums, dots = torch.tensor(-torch.inf), torch.tensor(0.0)
+        for start, logits in self._head.tiles(states):
+            then = probabilities[:, start : start + logits.shape[-1]].to(logits.device)
+            sums = torch.logaddexp(sums.to(logits.device), logits.logsumexp(dim=-1))
+            # What a head rules out altogether is -inf, and 0 times that is no number.
+            dots = dots.to(logits.device) + (then * logits.masked_fill(then == 0, 0.0)).sum(dim=-1)
+        total = (negative_entropies.to(sums.device) + sums - dots).sum()
         return total.clamp(min=0) / len(self._watched)  # below 0 by rounding alone
 
     def _total(self, rows: Sequence[int], values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The weights moved back towards the starting policy, where lambda alone does not keep the drift within its budget."""
+"""The weights moved back towards the starting policy, where the steps took the drift past its budget."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def allowed(budget: float, done: float) -> float:
     """The drift above which weights move back when the share `done` of the training is over: max(1, 2 - 2 done) budget.
 
     Early in a training drift is above its budget as a rule, and comes down by itself with the learning rate and lambda. To
-    keep it there from the start takes the pressure off lambda and prolongs the fight with the task: with 10% harmful
-    rows in the data it cost 24 points of the refusals (docs/decisions/0012-the-default.md).
+    keep it there from the start takes the pressure off lambda (less has moved, and it answers to what has) and prolongs the
+    fight with the task: with 10% harmful rows in the data it cost 24 points of the refusals
+    (docs/decisions/0012-the-default.md).
     """
     return max(1.0, 2.0 - 2.0 * done) * budget
 

@@ -60,10 +60,15 @@ def require_drift(args: STRConfig, *, harmful: bool) -> None:
             raise RecipeError(
                 f"{name} is kept on harmful probe prompts, and none were given; pass probe_prompts, or leave the budget out"
             )
+    if args.str_drift_budget is not None and args.str_pull_back is False and args.str_weight == "auto":
+        raise RecipeError(
+            f"str_drift_budget is {args.str_drift_budget:g} and str_pull_back is false, so that nothing would keep that "
+            "budget: lambda answers to str_kl_budget; leave one of the two out"
+        )
     if args.str_pull_back and not (harmful and args.str_weight == "auto"):
         raise RecipeError(
-            "str_pull_back keeps the drift on probe prompts within the budget of str_weight='auto', and there is none "
-            "here; pass probe_prompts with str_weight='auto', or leave it out"
+            "str_pull_back keeps the drift on probe prompts within str_drift_budget under str_weight='auto', and there is "
+            "none here; pass probe_prompts with str_weight='auto', or leave it out"
         )
 
 

@@ -106,11 +106,10 @@ class STRTrainer(SFTTrainer):
 
         loss = CE + lambda * STR        (STR: `logitrail.losses.safety_token_loss`)
 
-    CE, STR, lambda, divergence and drift are logged apart (`ce`, `str`, `str_weight`, `divergence`, `drift`,
-    `str_distance`,
-    the mean anchor distance at the anchored positions, and `pull_back`, what moving the weights back left of the update
-    since the last log, 1 where nothing was moved); `ce` is what `loss` is in plain SFT. Evaluation loss is the
-    cross-entropy alone.
+    CE, STR, lambda and what is measured on probe prompts are logged apart (`ce`, `str`, `str_weight`, `divergence`,
+    `drift`, `str_distance`, the mean anchor distance at the anchored positions, and `pull_back`, what moving the weights
+    back left of the update since the last log, 1 where nothing was moved); `ce` is what `loss` is in plain SFT. Evaluation
+    loss is the cross-entropy alone.
 
     Args:
         model: as for `SFTTrainer`: a path or a model, with an adapter or without one.
@@ -232,7 +231,8 @@ class STRTrainer(SFTTrainer):
             "penalty": self.args.str_penalty,
             "lambda": self._fixed_weight if self._budget is None else "auto",
             "kl_budget": None if self._budget is None else self._budget.controller.budget,
-            "drift_budget": None if self._budget is None else self._budget.drift_budget,
+            # Where nothing moves weights back, no drift is kept.
+            "drift_budget": self._budget.drift_budget if self._budget is not None and self._budget.moves_back else None,
             "pull_back": self._budget is not None and self._budget.moves_back,
             "tokens": len(self.safety_tokens),
             "rows": self.positions if rows else FREE,
@@ -274,6 +274,7 @@ class STRTrainer(SFTTrainer):
                 seed=self.args.seed,
                 watched=watched(len(harmful), anchored=self._anchors_probes),
                 tokens=self.args.str_probe_tokens,
+                diverging=True,
             )
 
     def _keeps_probes_apart(self) -> bool:
@@ -587,8 +588,8 @@ class STRTrainer(SFTTrainer):
     def _finish(self) -> None:
         for companion in self._companions:
             companion.finish()
-            if self._gauge is not None:
-                self._gauge.forget()
+        if self._gauge is not None:
+            self._gauge.forget()
         # Stopped early, or the weights are an average or an earlier checkpoint's by now.
         if self._budget is not None:
             self._budget.keep(self.state.global_step)
