@@ -43,8 +43,8 @@ def test_joined_or_apart_it_is_one_training(tokenizer, tokens, tmp_path, monkeyp
     results, passes, logs, sent = [], [], [], []
     join = trainer_module.joined_rows
     monkeypatch.setattr(trainer_module, "joined_rows", lambda model, extra: sent.append(extra) or join(model, extra))
-    if packed:  # as beside long rows
-        monkeypatch.setattr(Extra, "padding", lambda extra, task: not extra.packed)
+    # Packed as beside long rows, or each a row of its own as beside short ones.
+    monkeypatch.setattr(Extra, "padding", lambda extra, task: int(extra.packed is not packed))
     for joined in (False, True):
         options = options | ({"peft_config": lora(lora_dropout=0.0)} if "peft_config" in options else {})
         options = {"optim": "sgd", "learning_rate": 0.05, "logging_steps": 1, "str_weight": 0.5, **options}
