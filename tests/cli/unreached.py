@@ -188,7 +188,7 @@ UNREACHED: dict[str, str] = {
     "train/data.py:_sharegpt:3": _FORMS,
     "train/data.py:_system:1": _FORMS,
     "train/probes.py:Probes.__init__:1": _NUMBERS,
-    "train/budget.py:Gauge.drift:1": _NUMBERS,
+    "train/budget.py:Gauge._measured:1": _NUMBERS,
     "train/numbers.py:require_finite_norm:1": _NUMBERS,
     "train/numbers.py:require_finite_weights:1": _NUMBERS,
     "reference/cache.py:ReferenceCache.rows_of:1": _DAMAGE,

@@ -38,7 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
         "str_positions": "labels", "str_probe_batch": 18, "optim": "sgd", "learning_rate": 0.05,
     },
     "auto": {
-        "str_reference": "cache", "str_anchor": "logprob", "str_weight": "auto", "str_drift_budget": 0.05,
+        "str_reference": "cache", "str_anchor": "logprob", "str_weight": "auto", "str_kl_budget": 0.01,
         "str_drift_every": 1, "str_pull_back": False,
     },
     # past their budget at every step
