@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from logitrail.errors import AnchorReferenceError, RecipeError
 from logitrail.losses import ANCHORS, safety_token_loss
 from logitrail.reference import ReferenceColumns, mean_columns
+from logitrail.train.probes import Probes
 from tests.tiny import tiny_llama
 from tests.train.setting import HARMLESS, largest_difference, lora, str_trainer, weights
 
@@ -51,7 +52,8 @@ def test_the_mean_reference_has_the_gradient_of_the_mean_penalty(anchor, seed, c
 @pytest.mark.parametrize("anchor", ["logprob", "centered"])
 @pytest.mark.parametrize("with_lora", [True, False])
 @pytest.mark.parametrize("both", [False, True])
-def test_cache_and_frozen_agree_on_another_reference(tokenizer, tokens, tmp_path, anchor, with_lora, both):
+def test_cache_and_frozen_agree_on_another_reference(monkeypatch, tokenizer, tokens, tmp_path, anchor, with_lora, both):
+    monkeypatch.setattr(Probes, "keep_apart", lambda *_: False)  # packing sums in another order, and has its own tests
     found = {}
     for reference in ("cache", "frozen"):
         trainer = str_trainer(
@@ -62,7 +64,7 @@ def test_cache_and_frozen_agree_on_another_reference(tokenizer, tokens, tmp_path
         )  # fmt: skip
         trainer.train()
         found[reference] = weights(trainer)
-    assert largest_difference(found["cache"], found["frozen"]) < 2e-5
+    assert largest_difference(found["cache"], found["frozen"]) < 1e-5
     start = str_trainer(
         tokenizer, tokens, tmp_path / "start", str_weight=0.5, str_anchor=anchor, harmless=HARMLESS,
         str_probe_weight=0.2, str_positions="labels", peft_config=lora() if with_lora else None,
