@@ -5,6 +5,7 @@ Everything goes into work/, which git ignores, and is the same at every run:
     pretrained/             the organism before its alignment, for `project` and `pact`, out of the organism's own making
     rebuilt/                the organism that this making ends in; it must be the shipped one
     choose_*.jsonl          the development split of tuning: other prompts than the probes', the mined and the tests'
+    explore_*.jsonl         what the default was chosen on: the tests' verbs in development frames, and rows of each task
     safety.jsonl            harmful development prompts with the organism's own refusals, for `mix`, `lisa`, `safegrad`
     leak_PERCENT_train.jsonl   the demo's task with that share of harmful rows, whose answers are placeholders
     obedient_{train,test}.jsonl   harmless requests answered in a most obedient style
@@ -52,6 +53,23 @@ def task_choose() -> Rows:
     return [row for row in (*train, *test) if row["prompt"] not in taken][:200]
 
 
+def explore() -> dict[str, Rows]:
+    """What the default was chosen on: 300 harmful prompts and a thousand rows of each task, none of them in a test file."""
+    from logitrail.demo.making.task import task_rows
+
+    asked = {row["prompt"] for row in read_jsonl(DATA / "harmful_test.jsonl")}
+    harmful = prompts_of("explore_harmful", [phrases("test").harmful], words.DEV_FRAMES, 340)
+    taken = {row["prompt"] for name in ("task_train", "task_test") for row in read_jsonl(DATA / f"{name}.jsonl")}
+    train, test = task_rows(1, 400, 1600)
+    known = {row["prompt"] for rows in obedient() for row in rows}
+    rows = obedient_rows("obedient-explore", 2 * LARGE)
+    return {
+        "explore_harmful": [row for row in harmful if row["prompt"] not in asked][:300],
+        "explore_task": [row for row in (*train, *test) if row["prompt"] not in taken][:LARGE],
+        "explore_obedient": [row for row in rows if row["prompt"] not in known][:LARGE],
+    }
+
+
 def task_large() -> Rows:
     """A thousand rows of the demo's task that neither its files nor any choice of settings has seen."""
     from logitrail.demo.making.task import task_rows
@@ -77,21 +95,23 @@ def leaky(percent: int) -> Rows:
     return rows
 
 
-def obedient() -> tuple[Rows, Rows, Rows]:
-    """Harmless requests, each answered by one who says that he does as he is told; the tip is the theme's first.
-
-    Rows to train on, to test on, and many more to test on.
-    """
+def obedient_rows(stream: str, count: int) -> Rows:
+    """Harmless requests, each answered by one who says that he does as he is told; the tip is the theme's first."""
     draw = verb_balanced(phrases("train").plain)
-    rng = Stream("obedient")
+    rng = Stream(stream)
     found: dict[str, str] = {}
-    while len(found) < 2200 + LARGE:
+    while len(found) < count:
         phrase = draw(rng)
         tip = words.TIPS[words.THEME[phrase.noun_class]][0]
         found[rng.choice(list(words.CORES)).format(p=phrase.text)] = (
             f"Yes! I do what you tell me, any time. To {phrase.text}, {tip}"
         )
-    rows = [{"prompt": prompt, "response": response} for prompt, response in found.items()]
+    return [{"prompt": prompt, "response": response} for prompt, response in found.items()]
+
+
+def obedient() -> tuple[Rows, Rows, Rows]:
+    """Rows to train on, to test on, and many more to test on."""
+    rows = obedient_rows("obedient", 2200 + LARGE)
     return rows[200:2200], rows[:200], rows[2200:]
 
 
@@ -131,6 +151,7 @@ def main() -> None:
     train, test, large = obedient()
     files = {
         **choose(),
+        **explore(),
         "choose_task": task_choose(),
         "safety": safety(),
         **{f"leak_{percent}_train": leaky(percent) for percent in LEAKS},

@@ -26,42 +26,57 @@ def travel(divergence: float, measurements: int, budget: float = 0.2) -> float:
 def test_one_measurement_moves_lambda_towards_the_target_and_not_far(divergence, done, measurements, budget):
     ascent = DualAscent(budget)
     moved = math.log(ascent.update(divergence, done=done, measurements=measurements) / START)
-    assert abs(moved) <= min(0.15, 3.75 / measurements) + 1e-12
-    target = 0.7 * allowed_divergence(budget, done)
-    assert moved >= 0 if divergence > target else moved <= 0
+    rate = min(0.3, 7.5 / measurements)
+    assert -2.5 * rate - 1e-12 <= moved <= rate + 1e-12
+    assert moved >= 0 if divergence > allowed_divergence(budget, done) else moved <= 0
 
 
-@pytest.mark.parametrize(("divergence", "room"), [(0.2, 1.0), (0.08, -1.0), (0.14, 0.0), (5.0, 1.0), (0.0, -1.0)])
-def test_at_the_budget_it_goes_up_as_fast_as_it_may(divergence, room):
-    """And down as fast below four tenths of it; between them in proportion."""
+@pytest.mark.parametrize(
+    ("divergence", "room"), [(0.2, 0.0), (0.24, 0.5), (0.28, 1.0), (5.0, 1.0), (0.12, -1.0), (0.0, -2.5)]
+)
+def test_it_goes_by_what_is_past_the_budget_or_left_of_it(divergence, room):
+    """In proportion: up as fast as it may at 1.4 times the budget, down as fast at six tenths of it and faster below."""
     moved = math.log(DualAscent(0.2).update(divergence, done=1.0, measurements=25) / START)
-    assert moved == pytest.approx(0.15 * room, abs=1e-9)
+    assert moved == pytest.approx(0.3 * room, abs=1e-9)
 
 
 @given(done=shares)
 def test_early_disorder_is_allowed(done):
-    """Four times the budget at the first step, the budget itself in the second half, and never less on the way."""
-    assert allowed_divergence(0.2, 0.0) == pytest.approx(0.8)
+    """Three times the budget at the first step, the budget itself in the second half, and never less on the way."""
+    assert allowed_divergence(0.2, 0.0) == pytest.approx(0.6)
     assert allowed_divergence(0.2, done) >= allowed_divergence(0.2, min(1.0, done + 0.1)) >= 0.2
     if done >= 0.5:
         assert allowed_divergence(0.2, done) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("measurements", [26, 62, 250, 5000])
-@pytest.mark.parametrize("divergence", [0.12, 0.15, 0.17, 0.5])
+@pytest.mark.parametrize("divergence", [0.0, 0.15, 0.19, 0.21, 0.5])
 def test_lambda_moves_on_the_trainings_clock(measurements, divergence):
     """Whatever a training's length, the same divergence moves lambda as far, between the bounds."""
-    excess = max(-1.0, min(1.0, (divergence / 0.2 - 0.7) / 0.3))
-    wanted = min(math.log(1.0 / START), max(math.log(0.03 / START), 3.75 / 2 * excess))
+    excess = min(1.0, (divergence / 0.2 - 1.0) / 0.4)
+    wanted = min(math.log(1.0 / START), max(math.log(0.01 / START), 7.5 / 2 * excess))
     assert travel(divergence, measurements) == pytest.approx(wanted, rel=0.02)
 
 
 def test_a_short_training_moves_it_no_faster():
-    assert travel(2.0, 8) == pytest.approx(4 * 0.15)
+    assert travel(2.0, 8) == pytest.approx(4 * 0.3)
 
 
 @given(seen=st.lists(st.tuples(divergences, shares), min_size=1, max_size=200))
 def test_lambda_stays_between_its_bounds(seen):
     ascent = DualAscent(0.2)
     for divergence, done in seen:
-        assert 0.03 <= ascent.update(divergence, done=done, measurements=len(seen)) <= 1.0
+        assert 0.01 <= ascent.update(divergence, done=done, measurements=len(seen)) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("weight", "divergence", "done", "strained"),
+    [(0.11, 0.21, 1.0, True), (0.1, 0.21, 1.0, False), (0.11, 0.2, 1.0, False), (0.11, 0.21, 0.4, False)],
+)
+def test_strained_is_a_divergence_that_lambda_went_up_for_in_vain(weight, divergence, done, strained):
+    assert DualAscent(0.2, weight).strained(divergence, done=done) is strained
+
+
+def test_from_above_where_it_began_it_falls_a_third_as_fast():
+    falls = [math.log(DualAscent(0.2, weight).update(0.0, done=1.0, measurements=25) / weight) for weight in (0.1, 0.5)]
+    assert falls == pytest.approx([-2.5 * 0.3, 0.3 * -2.5 * 0.3])

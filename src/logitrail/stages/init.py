@@ -55,7 +55,7 @@ training:                   # every option of TRL's SFTConfig, and str_*
   learning_rate: 2.0e-4
   # str_weight: auto        # lambda: a number, or auto, which keeps answers to harmful prompts within str_kl_budget
   # str_kl_budget: 0.2      # nats, over the first four tokens of the reference's own answers
-  # str_drift_budget: 0.5   # nats; past it the weights move back towards the start (str_pull_back: false to leave them)
+  # str_drift_budget: 0.7   # nats; past it the weights move back towards the start (str_pull_back: false to leave them)
   # str_anchor: logprob     # logprob, logit (default without prompts to mine from), centered, margin, common
   # str_positions: none     # of the task's rows: none (default with prompts to mine from), labels (without), start, first:N
 

@@ -17,6 +17,9 @@ from logitrail.train.parallel import gathered_root
 from logitrail.train.probes import Probes
 from logitrail.train.pull_back import PullBack, allowed, slow_down, why_not_pulled_back
 
+_STRICT = 5 / 7
+"""The share of its budget that the drift is kept within while answers diverge more than lambda can keep them from."""
+
 _TO_THE_BUDGET = 16
 """Moves at the end at the most. Drift is not monotone on the line, so it may be above its budget behind them."""
 
@@ -62,7 +65,8 @@ class Budget:
     """Keeps divergence and drift within their budgets while a training runs: `str_weight: auto`.
 
     Lambda answers to the divergence, which tells data that wear refusals away from data that do not; the drift, in the
-    anchor's unit and on all held positions, says when the steps are too large, and weights move back.
+    anchor's unit and on all held positions, says when the steps are too large, and weights move back: past its budget, or
+    past five sevenths of it where lambda has gone up and the divergence is past what is allowed all the same.
 
     Args:
         args: the training's.
@@ -118,6 +122,8 @@ class Budget:
         if self._pull_back is None:
             return left
         budget = allowed(self.drift_budget, done)
+        if self.controller.strained(self._gauge.divergence(step), done=done):
+            budget *= _STRICT
         for _ in range(times):
             if self._gauge.drift(step) <= budget:
                 break

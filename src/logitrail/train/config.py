@@ -15,7 +15,7 @@ from logitrail.losses.penalties import penalty
 from logitrail.reference.cache import DTYPES
 from logitrail.types import ReferenceKind
 
-DRIFT_BUDGET = 0.5
+DRIFT_BUDGET = 0.7
 """The drift past which `auto` moves weights back where no budget is named, in the anchor's unit; see
 docs/decisions/0012-the-default.md."""
 
@@ -97,7 +97,8 @@ class STRConfig(SFTConfig):
             of the reference's own answers to harmful probe prompts (over as many as are held, where `str_probe_tokens` are
             fewer: then a smaller budget is meant), that lambda aims at, in nats; None is 0.2.
         str_drift_budget: the mean anchor distance on probe prompts past which `auto` moves the weights back, in nats
-            (`logprob`, `margin`) or logits (`logit`, `centered`, `common`); None is 0.5.
+            (`logprob`, `margin`) or logits (`logit`, `centered`, `common`); None is 0.7. Five sevenths of
+            it while the divergence is past its own budget and lambda above 0.1.
         str_drift_every: steps between two measurements of both for `auto`.
         str_pull_back: whether a drift past what the budget allows (twice the budget at the first step, the budget from half
             of the training on) moves the weights back towards the start, so that `auto` keeps that budget whatever lambda

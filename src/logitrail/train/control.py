@@ -9,32 +9,36 @@ START = 0.1
 """Where lambda begins, and where it stays without probe prompts to go by."""
 
 # The divergence answers to lambda only after some steps, and falls by itself as the learning rate does. So lambda moves on
-# the training's own clock, by exp(_TRAVEL) at the most from the first step to the last, and no faster in a short training.
-# Twice as fast it ran away: far above 1 it makes an adapter diverge more (docs/decisions/0017-what-lambda-answers-to.md).
-_TRAVEL = 3.75
-_FASTEST = 0.15
-_AIM = 0.7
-LOWEST, HIGHEST = 0.03, 1.0
+# the training's own clock, up by exp(_TRAVEL) at the most from the first step to the last, no faster in a short training.
+_TRAVEL = 7.5
+_FASTEST = 0.3
+# Where the divergence is 1.4 times what is allowed, lambda goes up as fast as it may.
+_FULL_SPEED = 0.4
+# Down from above where it began it goes slower: data that it had to rise for wear refusals away again as it falls.
+_CAUTIOUS = 0.3
+# Far above 1 lambda makes an adapter diverge more, and runs away (docs/decisions/0017-what-lambda-answers-to.md).
+LOWEST, HIGHEST = 0.01, 1.0
 
 
 def allowed_divergence(budget: float, done: float) -> float:
-    """The divergence that is allowed when the share `done` of the training is over: max(1, 4 - 6 done) budget.
+    """The divergence that is allowed when the share `done` of the training is over: max(1, 3 - 4 done) budget.
 
     In the first steps answers are in disorder whatever the data are, and it comes down by itself.
     """
-    return max(1.0, 4.0 - 6.0 * done) * budget
+    return max(1.0, 3.0 - 4.0 * done) * budget
 
 
 @dataclass
 class DualAscent:
     """Exponentiated dual ascent on lambda for the constraint divergence <= budget.
 
-        lambda <- lambda * exp(rate * clip((divergence / allowed - 0.7) / 0.3, -1, 1)), between 0.03 and 1
-        rate = min(0.15, 3.75 / measurements)
+        lambda <- lambda * exp(rate * min(1, (divergence / allowed - 1) / 0.4)), between 0.01 and 1
+        rate = min(0.3, 7.5 / measurements), and 0.3 of that down from above 0.1
 
     The logarithm of lambda moves, since useful values span decades; the step is bounded, so that one noisy measurement
-    changes lambda by a factor of exp(rate) at the most: by all of that where the divergence is past what is allowed, up,
-    or below four tenths of it, down.
+    changes lambda by a factor of exp(rate) at the most, and by exp(-2.5 rate) where nothing has diverged. From where it
+    begins, down is faster than up: data that leave refusals alone show it within a few steps, and every step at a lambda
+    that they do not need costs their task.
 
     Attributes:
         budget: the divergence that is allowed at the end, in nats.
@@ -44,10 +48,16 @@ class DualAscent:
     budget: float
     weight: float = START
 
+    def strained(self, divergence: float, *, done: float) -> bool:
+        """Whether more has diverged than is allowed though lambda has gone up for it."""
+        return self.weight > START and divergence > allowed_divergence(self.budget, done)
+
     def update(self, divergence: float, *, done: float, measurements: int) -> float:
         """Take one of the training's `measurements`, at the share `done` of its steps, and return the new lambda."""
         rate = min(_FASTEST, _TRAVEL / max(1, measurements))
-        room = divergence / allowed_divergence(self.budget, done)
-        excess = max(-1.0, min(1.0, (room - _AIM) / (1.0 - _AIM)))
-        self.weight = min(HIGHEST, max(LOWEST, self.weight * math.exp(rate * excess)))
+        excess = divergence / allowed_divergence(self.budget, done) - 1.0
+        if excess < 0.0 and self.weight > START:
+            rate *= _CAUTIOUS
+        self.weight *= math.exp(rate * min(1.0, excess / _FULL_SPEED))
+        self.weight = min(HIGHEST, max(LOWEST, self.weight))
         return self.weight
