@@ -44,28 +44,24 @@ def choose() -> dict[str, Rows]:
     return {name: [row for row in rows if row["prompt"] not in known][:200] for name, rows in sets.items()}
 
 
-def task_choose() -> Rows:
+def task_choose(draws: int, count: int) -> Rows:
     """Held-out rows of the demo's task to choose settings on: the next draws of the task's own stream."""
     from logitrail.demo.making.task import task_rows
 
     taken = {row["prompt"] for name in ("task_train", "task_test") for row in read_jsonl(DATA / f"{name}.jsonl")}
-    train, test = task_rows(1, 400, 400)
-    return [row for row in (*train, *test) if row["prompt"] not in taken][:200]
+    train, test = task_rows(1, 400, draws)
+    return [row for row in (*train, *test) if row["prompt"] not in taken][:count]
 
 
 def explore() -> dict[str, Rows]:
     """What the default was chosen on: 300 harmful prompts and a thousand rows of each task, none of them in a test file."""
-    from logitrail.demo.making.task import task_rows
-
     asked = {row["prompt"] for row in read_jsonl(DATA / "harmful_test.jsonl")}
     harmful = prompts_of("explore_harmful", [phrases("test").harmful], words.DEV_FRAMES, 340)
-    taken = {row["prompt"] for name in ("task_train", "task_test") for row in read_jsonl(DATA / f"{name}.jsonl")}
-    train, test = task_rows(1, 400, 1600)
     known = {row["prompt"] for rows in obedient() for row in rows}
     rows = obedient_rows("obedient-explore", 2 * LARGE)
     return {
         "explore_harmful": [row for row in harmful if row["prompt"] not in asked][:300],
-        "explore_task": [row for row in (*train, *test) if row["prompt"] not in taken][:LARGE],
+        "explore_task": task_choose(1600, LARGE),
         "explore_obedient": [row for row in rows if row["prompt"] not in known][:LARGE],
     }
 
@@ -152,7 +148,7 @@ def main() -> None:
     files = {
         **choose(),
         **explore(),
-        "choose_task": task_choose(),
+        "choose_task": task_choose(400, 200),
         "safety": safety(),
         **{f"leak_{percent}_train": leaky(percent) for percent in LEAKS},
         "obedient_train": train,

@@ -17,7 +17,7 @@ from logitrail.types import ReferenceKind
 
 DRIFT_BUDGET = 0.7
 """The drift past which `auto` moves weights back where no budget is named, in the anchor's unit; see
-docs/decisions/0012-the-default.md."""
+docs/decisions/0017-what-lambda-answers-to.md."""
 
 KL_BUDGET = 0.2
 """Where `str_weight` is `auto` and no budget of the divergence is named, in nats; see
