@@ -89,14 +89,16 @@ def main() -> None:
             data, word = row["data"], row["row"]
             start = HERE / "work" / name / "shared" / data / "test"
             (base,) = start.glob("eval/*/")
+            folders = [
+                HERE / "work" / name / cell["folder"]
+                for cell in summary["cells"]
+                if (cell["data"], cell["row"], cell["status"]) == (data, word, "done")
+            ]
+            if not folders and word != "base":  # a row that was not run has no figure, least of all the start's
+                continue
             cells = []
             for suite in SUITES:
                 theirs = by_prompt(base, suite, known)
-                folders = [
-                    HERE / "work" / name / cell["folder"]
-                    for cell in summary["cells"]
-                    if (cell["data"], cell["row"], cell["status"]) == (data, word, "done")
-                ]
                 runs = [by_prompt(next(folder.glob("eval/*/")), suite, known) for folder in folders] or [theirs]
                 cells.append(shown(interval(runs), rate=True))
                 cells.append(shown(interval([minus(run, theirs) for run in runs]), rate=False) if folders else "")
