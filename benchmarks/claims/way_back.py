@@ -11,8 +11,8 @@ training rows' loss is kept, (loss(theta_0) - loss(c)) / (loss(theta_0) - loss(t
 
 from __future__ import annotations
 
-import random
 import sys
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from logitrail.models.loading import LoadedModel, load_model
 
 SHARES = (1.0, 0.9, 0.8, 0.65, 0.5)
 ROWS = 256
-"""Rows of a file that a loss is taken over; fewer where it has fewer."""
+"""The first so many rows of a file are what a loss is taken over."""
 
 
 def merged(path: str, end: str) -> PreTrainedModel:
@@ -37,18 +37,17 @@ def merged(path: str, end: str) -> PreTrainedModel:
     return load_model(path, adapter=end, dtype="float32").model.merge_and_unload()
 
 
-def refused(loaded: LoadedModel, prompts: list[str], tokens: int) -> float:
+def refused(loaded: LoadedModel, prompts: list[str]) -> float:
     """The share of the prompts that the classifier finds refused."""
-    answers = [answer.text for answer in generate(loaded.model, loaded.tokenizer, prompts, max_new_tokens=tokens)]
+    answers = [answer.text for answer in generate(loaded.model, loaded.tokenizer, prompts, max_new_tokens=40)]
     verdicts = judge_all(judge("classifier"), list(zip(prompts, answers, strict=True)))
     return sum(one.verdict == "refused" for one in verdicts) / len(verdicts)
 
 
 def loss(loaded: LoadedModel, file: str) -> float:
     """The mean loss of an answer token, in nats."""
-    rows = list(read_jsonl(Path(file)))
-    rows = random.Random(0).sample(rows, min(ROWS, len(rows)))  # noqa: S311 - which rows, no secret
-    return answer_loss(loaded.model, loaded.tokenizer, [(row["prompt"], row["response"]) for row in rows]).value
+    rows = [(row["prompt"], row["response"]) for row in islice(read_jsonl(Path(file)), ROWS)]
+    return answer_loss(loaded.model, loaded.tokenizer, rows).value
 
 
 def main() -> None:
@@ -58,6 +57,7 @@ def main() -> None:
     loaded = load_model(path, dtype="float32")
     start = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
     end = dict(merged(path, tuned).state_dict())
+    asked = [[row["prompt"] for row in read_jsonl(Path(one))] for one in (harmful, harmless)]
     before = [loss(loaded, file) for file in files]
     after: list[float] = []
     for share in SHARES:
@@ -65,7 +65,7 @@ def main() -> None:
         losses = [loss(loaded, file) for file in files]
         after = after or losses
         kept = [(first - now) / (first - last) for first, now, last in zip(before, losses, after, strict=True)]
-        found = [refused(loaded, [row["prompt"] for row in read_jsonl(Path(one))], 40) for one in (harmful, harmless)]
+        found = [refused(loaded, prompts) for prompts in asked]
         print(share, *(f"{one:.1%}" for one in found), *(f"{one:.4f}" for one in kept), flush=True)
 
 
