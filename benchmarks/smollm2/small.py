@@ -51,9 +51,11 @@ def main() -> None:
         "data.test": str(WORK / "obedient_choose.jsonl"),
         "eval.task_metric": "loss",
     }
+    # The same training; what its end goes back by are rows that it did not learn.
+    with_dev = obedient | {"data.dev": obedient["data.test"], "data.test": str(WORK / "obedient_test.jsonl")}
     matrix = {
         "name": "small", "out": "matrix", "seeds": [0], "reference": "sft", "workers": 2, "recipe": "recipe.yaml",
-        "data": {"sql": {}, "obedient": obedient},
+        "data": {"sql": {}, "obedient": obedient, "obedient-dev": with_dev},
         "methods": {"sft": {}, "str": {}, "kl": {"method_options.kl.weight": 0.1}},
     }  # fmt: skip
     for name, content in (("align", align), ("recipe", recipe), ("matrix", matrix)):

@@ -364,6 +364,7 @@ CASES: dict[str, Case] = {
     "budget of 0": recipe_case(("str_drift_budget", "above 0"), training__str_drift_budget=0.0),
     "a divergence of 0": recipe_case(("str_kl_budget", "above 0"), training__str_kl_budget=0.0),
     "a budget that is no number": recipe_case(("give a number",), training__str_drift_budget="much"),
+    "a share of the loss above 1": recipe_case(("str_loss_budget", "below 1"), training__str_loss_budget=2),
     "label smoothing": recipe_case(("label_smoothing_factor",), training__label_smoothing_factor=0.1),
     "positions of another name": recipe_case(
         ("unknown positions 'everywhere'", "`first:N`", "`none`"), training__str_positions="everywhere"
@@ -429,6 +430,22 @@ CASES: dict[str, Case] = {
         training__str_pull_back=False,
         methods=["str"],
     ),
+    "a way back that nothing asks for": recipe_case(
+        ("str_loss_budget", "none here"),
+        command="train",
+        training__str_weight=0.1,
+        training__str_loss_budget=0.01,
+        methods=["str"],
+    ),
+    "a way back and no moving back": recipe_case(
+        ("str_loss_budget is 0.01", "leave one of the two out"),
+        command="train",
+        probes="harmful.jsonl",
+        training__str_loss_budget=0.01,
+        training__str_pull_back=False,
+        methods=["str"],
+    ),
+    "dev rows that are learned": recipe_case(("`dev` is `train`'s file", "name another file"), data__dev="train.jsonl"),
     "probes of one kind": recipe_case(
         ("the harmless ones are missing",),
         command="train",

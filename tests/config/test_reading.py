@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
+from typing import get_args
 
-from logitrail.config import parse_recipe
-from logitrail.config.reading import read_yaml
+import pytest
+from pydantic import BaseModel
+
+from logitrail.config import Recipe, parse_recipe
+from logitrail.config.reading import _PATHS, read_yaml
 from logitrail.errors import RecipeError
 
 
@@ -60,3 +64,20 @@ def test_one_thing_wrong_in_a_section_that_may_be_false_is_one_thing(tmp_path):
         recipe(tmp_path, lora={"r": -16, "alpha": -1})
     with pytest.raises(RecipeError, match=r"`lora`: give a mapping such as .*$"):
         recipe(tmp_path, lora=True)
+
+
+def path_fields(model, before=()):
+    """The keys of a section's fields, and of its sections', that may hold a path."""
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        if Path in kinds:
+            yield (*before, name)
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from path_fields(kind, (*before, name))
+
+
+def test_every_path_of_a_recipe_starts_at_its_folder():
+    found = set(path_fields(Recipe))
+    assert ("data", "train") in found
+    assert found == set(_PATHS)

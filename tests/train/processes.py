@@ -49,6 +49,11 @@ CASES: dict[str, dict[str, Any]] = {
     "pulled-whole": {
         "str_anchor": "logprob", "str_weight": "auto", "str_drift_budget": 0.01, "str_drift_every": 1,
     },
+    # at the end alone, and as far as the task's loss lets
+    "pulled-by-the-loss": {
+        "peft_config": True, "str_anchor": "logprob", "str_weight": "auto", "str_kl_budget": 1e-6, "str_drift_every": 1,
+        "str_drift_budget": 100.0, "str_loss_budget": 0.3, "learning_rate": 1e-2,
+    },
 }  # fmt: skip
 FSDP = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
 

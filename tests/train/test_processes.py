@@ -20,7 +20,16 @@ from tests.train.setting import largest_difference
 
 pytestmark = WITHOUT_GPU
 ROOT = Path(__file__).parents[2]
-SHARDED = ["fsdp:labels", "fsdp:first", "fsdp:full", "fsdp:probes", "fsdp:many", "fsdp:auto", "fsdp:pulled"]
+SHARDED = [
+    "fsdp:labels",
+    "fsdp:first",
+    "fsdp:full",
+    "fsdp:probes",
+    "fsdp:many",
+    "fsdp:auto",
+    "fsdp:pulled",
+    "fsdp:pulled-by-the-loss",
+]
 
 
 @pytest.fixture(scope="module")

@@ -209,6 +209,7 @@ class Plan:
         if kind == "base":
             content = {name: content[name] for name in ("seed", "data", "tokens", "eval")}
             content["data"].pop("train")
+            content["data"].pop("dev", None)
         names = self._names(recipe)
         if (
             kind != "base"

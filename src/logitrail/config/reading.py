@@ -26,6 +26,7 @@ _PATHS = (
     ("safety_data",),
     ("data", "train"),
     ("data", "test"),
+    ("data", "dev"),
     ("tokens", "file"),
     ("tokens", "templates"),
     ("tokens", "mine", "harmful"),

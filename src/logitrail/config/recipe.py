@@ -55,11 +55,27 @@ class DataSection(Section):
         description="JSONL with one training example a line: prompt and response, messages, alpaca or sharegpt."
     )
     test: Path | None = Field(None, description="JSONL with held-out examples: held-out loss and task accuracy.")
+    dev: Path | None = Field(
+        None,
+        description="JSONL with held-out examples that no test uses: on them, and not on the rows it learned, "
+        "`str_weight: auto` sees what moving the weights back at the end costs the task.",
+        exclude_if=lambda path: path is None,  # a recipe without it keeps the keys that it had before there was one
+    )
     prompt: str = Field("prompt", description="Column with the user's turn (text, or a list of messages).")
     response: str = Field("response", description="Column with the answer to learn.")
     system: str | None = Field(None, description="System message put before every prompt.")
     limit: int | None = Field(None, ge=1, description="Use only the first N training rows.")
     test_limit: int | None = Field(None, ge=1, description="Use only the first N held-out rows.")
+
+    @model_validator(mode="after")
+    def _dev_is_apart(self) -> DataSection:
+        for name in ("train", "test"):
+            if self.dev is not None and self.dev == getattr(self, name):
+                raise ValueError(
+                    f"`dev` is `{name}`'s file ({self.dev}), and has to be rows that are neither learned nor reported; "
+                    "name another file, or leave it out: the training's own rows are asked then"
+                )
+        return self
 
 
 class MineSection(Section):

@@ -219,6 +219,10 @@ def held(train: Mapping[str, object] | None) -> str:
         times = train.get("pulled_back")
         if what.get("pull_back") and isinstance(times, int):
             weight += f" (in {times} logged intervals the weights were moved back to keep it)" if times else ""
+        final = train.get("final")
+        left = final.get("way_back") if isinstance(final, Mapping) else None
+        if isinstance(left, int | float):
+            weight += f" and at the end {plain(left)} of the update left, as far as the task's loss let"
     places = []
     if what.get("rows") not in (None, "none"):
         places.append(f"on the task's rows (positions {_word(what, 'rows')}, reference {_word(what, 'reference')})")

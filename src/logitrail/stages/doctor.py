@@ -223,20 +223,24 @@ def _data(context: Context) -> str | Finding:
         for path, limit, what in (
             (data.train, data.limit, "rows to train on"),
             (data.test, data.test_limit, "held out"),
+            (data.dev, None, "held out for the way back"),
         )
         if path is not None
     ]
     text = " and ".join(f"{len(of)} {what}" for of, what in rows)
     learned, *others = ({repr(prompt) for prompt in of["prompt"]} for of, _ in rows)
-    both = sum(len(other & learned) for other in others)
-    if both:
-        return Finding(
-            "training data",
-            "warning",
-            f"{text}; {both} held-out prompts stand in the training rows too, so the task is measured on what was learned "
-            "by heart: take them out of one of the two",
+    warnings = []
+    if both := sum(len(other & learned) for other in others):
+        warnings.append(
+            f"{both} held-out prompts stand in the training rows too, so the task is measured on what was learned by "
+            "heart: take them out of one of the two"
         )
-    return text
+    if seen := len(set.intersection(*others)) if len(others) > 1 else 0:
+        warnings.append(
+            f"{seen} prompts of `data.dev` stand in `data.test` too, so the weights are chosen on what is reported: take "
+            "them out of one of the two"
+        )
+    return Finding("training data", "warning", "; ".join([text, *warnings])) if warnings else text
 
 
 def _evaluation(context: Context) -> str | Finding:

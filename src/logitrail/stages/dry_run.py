@@ -123,6 +123,7 @@ class _Rehearsal:
         data = recipe.data
         # Written as messages in the default columns: whatever columns the user's rows have, these say the same.
         columns: dict[str, Any] = {"prompt": "prompt", "response": "response", "limit": None, "test_limit": None}
+        columns["dev"] = None  # a few steps have no way back to be asked about
         config = method_config(self._real, recipe.methods[0])
         wanted = STEPS * config.train_batch_size * config.gradient_accumulation_steps * config.world_size
         chats = load_chat_rows(data.train, prompt=data.prompt, response=data.response, limit=data.limit)

@@ -187,7 +187,7 @@ def eval_key(context: Context, name: str) -> str:
         "eval",
         model=model_key(context, name),
         settings=section.model_dump(mode="json", exclude={"harmful", "harmless", "standard_tasks_path"}),
-        columns=data.model_dump(mode="json", exclude={"train", "test", "limit", "system"}),
+        columns=data.model_dump(mode="json", exclude={"train", "test", "dev", "limit", "system"}),
         system=system_of(context, name),
         files=[context.file_hash(path) for path in (section.harmful, section.harmless, data.test)],
         standard=_tree_hash(section.standard_tasks_path),

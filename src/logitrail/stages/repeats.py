@@ -136,6 +136,7 @@ def _same_recipe(context: Context, name: str, folder: Path) -> None:
     for key, file in (
         ("data.train", "train"),
         ("data.test", "test"),
+        ("data.dev", "dev"),
         ("eval.harmful", "harmful"),
         ("eval.harmless", "harmless"),
     ):

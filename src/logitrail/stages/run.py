@@ -157,6 +157,7 @@ def _held_files(context: Context) -> dict[str, str | None]:
         "probes, harmful": probes,
         "probes, harmless": harmless_probes,
         "safety data": recipe.safety_data,
+        "dev": recipe.data.dev,
     }
     return {name: context.file_hash(path) for name, path in files.items() if path is not None}
 

@@ -57,7 +57,7 @@ def tokens_key(context: Context) -> str:
     )
 
 
-_OTHER_DATA = {"train", "test", "test_limit"}
+_OTHER_DATA = {"train", "test", "test_limit", "dev"}
 
 
 def tokens(context: Context) -> dict[str, Any]:

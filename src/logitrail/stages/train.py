@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _CHECKPOINTS = "checkpoints"
 _LOGGED = (
     *("loss", "ce", "str", "str_probe", "str_distance", "str_weight", "divergence", "drift", "pull_back"),
-    *("grad_norm", "learning_rate"),
+    *("way_back", "grad_norm", "learning_rate"),
 )
 
 
@@ -96,8 +96,8 @@ def _require_possible(config: STRConfig) -> None:
     """What transformers would refuse only when the trainer is made or starts, hours later in a run of several methods."""
     if config.eval_strategy != "no":
         raise RecipeError(
-            f"`training.eval_strategy` is '{config.eval_strategy.value}', and a recipe's training has no evaluation set; "
-            "leave it out: the held-out loss on `data.test` is measured after training"
+            f"`training.eval_strategy` is '{config.eval_strategy.value}', and a recipe's training is not evaluated on its "
+            "way; leave it out: the held-out loss on `data.test` is measured after training"
         )
     trackers = get_available_reporting_integrations()
     for tracker in config.report_to or ():
@@ -215,7 +215,7 @@ def build_trainer(
     Raises:
         LogitrailError: something of it cannot work; RecipeError also for what the libraries refuse.
     """
-    recipe = context.recipe
+    recipe, data = context.recipe, context.recipe.data
     chosen = method(name)
     own = chosen.options(recipe.method_options)
     resources = RecipeResources(context, name)
@@ -235,6 +235,7 @@ def build_trainer(
             loaded.model,
             config,
             rows,
+            eval_dataset=None if data.dev is None else _chats(context, data.dev, limit=None),
             safety_tokens=tokens,
             probe_prompts=read_asked(context, probes) if probes else (),
             harmless_probe_prompts=read_asked(context, harmless) if harmless and config.str_probe_weight != 0 else (),
@@ -249,6 +250,12 @@ def build_trainer(
     # transformers prints every log entry to standard output, which is for results; the log goes to log.jsonl.
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _chats(context: Context, path: Path, *, limit: int | None) -> Dataset:
+    """Held-out rows, read as the rows to train on are."""
+    data = context.recipe.data
+    return load_chat_rows(path, prompt=data.prompt, response=data.response, system=data.system, limit=limit)
 
 
 @contextmanager
@@ -321,7 +328,8 @@ def _shared_ingredients(context: Context) -> dict[str, Any]:
         "data": context.file_hash(data.train),
         "test": context.file_hash(data.test),
         "probes": [context.file_hash(recipe.probes), context.file_hash(recipe.harmless_probes)],
-        "columns": data.model_dump(mode="json", exclude={"train", "test"}),
+        **({} if data.dev is None else {"dev": context.file_hash(data.dev)}),
+        "columns": data.model_dump(mode="json", exclude={"train", "test", "dev"}),
         "lora": recipe.lora and recipe.lora.model_dump(mode="json"),
         "seed": recipe.seed,
         **({} if context.reference_id is None else {"reference": context.reference_id}),
@@ -464,9 +472,7 @@ def train(context: Context, name: str) -> dict[str, Any]:
         if data.test is not None:
             with context.progress.meter(f"held-out loss of {name}", None) as meter:
                 trainer.add_callback(_Predictions(meter))
-                test = load_chat_rows(
-                    data.test, prompt=data.prompt, response=data.response, system=data.system, limit=data.test_limit
-                )
+                test = _chats(context, data.test, limit=data.test_limit)
                 held_out_loss = trainer.evaluate(test)["eval_loss"]
             if not math.isfinite(held_out_loss):
                 raise NumericalError(

@@ -1,4 +1,6 @@
-"""What is measured on probe prompts and its budgets: lambda chosen by the divergence, weights moved back by the drift."""
+"""What is measured on probe prompts and its budgets: lambda chosen by the divergence, weights moved back by the drift.
+
+At the end of a training also by the task's loss."""
 
 from __future__ import annotations
 
@@ -10,12 +12,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from logitrail.errors import NumericalError, RecipeError
-from logitrail.train.config import DRIFT_BUDGET, KL_BUDGET, STRConfig
-from logitrail.train.control import HIGHEST, LOWEST, DualAscent
+from logitrail.train.config import DRIFT_BUDGET, KL_BUDGET, LOSS_BUDGET, STRConfig
+from logitrail.train.control import HIGHEST, LOWEST, START, DualAscent
 from logitrail.train.numbers import TRY
 from logitrail.train.parallel import gathered_root
 from logitrail.train.probes import Probes
 from logitrail.train.pull_back import PullBack, allowed, slow_down, why_not_pulled_back
+from logitrail.train.way_back import way_back
 
 _STRICT = 5 / 7
 """The share of its budget that the drift is kept within while answers diverge more than lambda can keep them from."""
@@ -68,25 +71,41 @@ class Budget:
     anchor's unit and on all held positions, says when the steps are too large, and weights move back: past its budget, or
     past five sevenths of it where lambda has gone up and the divergence is past what is allowed all the same.
 
+    Data for which lambda ends above where it began wear away refusals of prompts that no probe prompt is like, and neither
+    measurement sees it. So the weights then go back as far as the task's loss lets (`logitrail.train.way_back`).
+
     Args:
         args: the training's.
         gauge: measures both.
         accelerator: says what may be done to the weights between steps.
         model: as it is before the first step.
+        task_loss: the task's loss of the weights as they are.
 
     Attributes:
         controller: chooses lambda.
         drift_budget: the drift past which weights move back, at the end.
+        loss_budget: the share of what the task's loss fell by that the way back may cost.
         pulled: what moving the weights back left of the update since the last log; 1 where nothing was moved.
+        way_back: what the way back left of it at the end; None before, and where lambda ended no higher than it began.
 
     Raises:
         RecipeError: `str_pull_back` is asked for and cannot work.
     """
 
-    def __init__(self, args: STRConfig, gauge: Gauge, accelerator: Accelerator, model: nn.Module) -> None:
+    def __init__(
+        self,
+        args: STRConfig,
+        gauge: Gauge,
+        accelerator: Accelerator,
+        model: nn.Module,
+        task_loss: Callable[[], float],
+    ) -> None:
         self.controller = DualAscent(KL_BUDGET if args.str_kl_budget is None else args.str_kl_budget)
         self.drift_budget = DRIFT_BUDGET if args.str_drift_budget is None else args.str_drift_budget
+        self.loss_budget = LOSS_BUDGET if args.str_loss_budget is None else args.str_loss_budget
         self.pulled = 1.0
+        self.way_back: float | None = None
+        self._task_loss = task_loss
         self._every = args.str_drift_every
         self._gauge = gauge
         self._pull_back: PullBack | None = None
@@ -110,11 +129,26 @@ class Budget:
             if left < 1.0:
                 slow_down(optimizer, scheduler, math.sqrt(left))
         if step == of:  # here too, so that the last log and the last checkpoint are of these weights
-            self.keep(step)
+            self._end(step)
 
-    def keep(self, step: int) -> None:
-        """Move the weights back until the drift is within the budget; nothing comes behind."""
+    def finish(self, step: int, of: int) -> None:
+        """Behind the last step: move the weights back until the drift is within the budget, whatever they are by now.
+
+        The way back is taken once: by a training of all its steps behind the last of them, by one that was stopped here.
+        """
+        if step < of:
+            self._end(step)
+        else:
+            self._keep(step, times=_TO_THE_BUDGET, done=1.0)
+
+    def _end(self, step: int) -> None:
         self._keep(step, times=_TO_THE_BUDGET, done=1.0)
+        if self._pull_back is None or self.loss_budget == 0 or self.controller.weight <= START:
+            return
+        self.way_back = way_back(self._pull_back, self._task_loss, budget=self.loss_budget)
+        self.pulled *= self.way_back
+        self._gauge.forget()
+        self._keep(step, times=_TO_THE_BUDGET, done=1.0)  # drift need not fall on the line
 
     def _keep(self, step: int, *, times: int, done: float) -> float:
         """Move at most `times` times, one on the way; what is left of the update."""
@@ -137,7 +171,7 @@ class Budget:
         if self._pull_back is None:
             return {}
         pulled, self.pulled = self.pulled, 1.0
-        return {"pull_back": pulled}
+        return {"pull_back": pulled} | ({} if self.way_back is None else {"way_back": self.way_back})
 
     def resume(self, *, weight: float, pulled: float) -> None:
         """Go on from a checkpoint's numbers."""

@@ -28,6 +28,7 @@ def training_section(
             ("str_weight", "lambda"),
             ("divergence", "divergence of refusals"),
             ("drift", "drift on probe prompts"),
+            ("way_back", "share of the update that the way back left"),
         )
         if isinstance(logged.get(key), int | float)
     ]
@@ -54,6 +55,11 @@ def _how(held: Mapping[str, Any], tokens_hash: str) -> str:
         )
         if held["drift_budget"] is not None:
             weight += f", the weights moved back past a drift of {held['drift_budget']:g}"
+        if held["loss_budget"]:
+            weight += (
+                f", and at the end, where lambda had to rise, as far as {held['loss_budget']:.2%} of what the task's loss "
+                "fell by lets"
+            )
     text = (
         f"Trained with Safety Token Regularization: the logits of {held['tokens']} safety tokens (hash `{tokens_hash}`) "
         f"held near the reference's, {weight}, anchor `{held['anchor']}`, penalty `{held['penalty']}`"

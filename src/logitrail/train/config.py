@@ -19,6 +19,10 @@ DRIFT_BUDGET = 0.7
 """The drift past which `auto` moves weights back where no budget is named, in the anchor's unit; see
 docs/decisions/0017-what-lambda-answers-to.md."""
 
+LOSS_BUDGET = 1e-3
+"""The share of what the task's loss fell by that the way back at the end may cost where none is named; see
+docs/decisions/0018-the-way-back.md."""
+
 KL_BUDGET = 0.2
 """Where `str_weight` is `auto` and no budget of the divergence is named, in nats; see
 docs/decisions/0017-what-lambda-answers-to.md."""
@@ -80,7 +84,7 @@ class STRConfig(SFTConfig):
 
     Args:
         str_weight: lambda, the weight of the safety-token loss beside the cross-entropy; 0 is plain SFT to the bit. `auto`
-            starts at 0.1 and moves it by dual ascent, between 0.03 and 1, towards a divergence on harmful probe prompts
+            starts at 0.1 and moves it by dual ascent, between 0.01 and 1, towards a divergence on harmful probe prompts
             within `str_kl_budget`; without probe prompts there is nothing to go by, and it stays at 0.1.
         str_anchor: `logprob`, `logit` (the paper's), `centered`, `margin` or `common`; see `logitrail.losses`. None is
             `logprob` where probe prompts of both kinds are anchored, and `logit` on the task's rows alone, where `logprob`
@@ -104,6 +108,10 @@ class STRConfig(SFTConfig):
             of the training on) moves the weights back towards the start, so that `auto` keeps that budget whatever lambda
             can do (`logitrail.train.pull_back`). None is yes where that can be done: not under DeepSpeed, nor for whole
             weights under FSDP. Weights that are no fresh LoRA adapter are copied for it once, into the host's memory.
+        str_loss_budget: the share of what the task's loss fell by that `auto` may give up at the end, where lambda ends
+            above 0.1 and weights can be moved back, for weights as near to the start as that lets
+            (`logitrail.train.way_back`); None is 0.001, 0 moves nothing. The loss is of `eval_dataset` where there is one,
+            which lets more than the training's own rows do; eight passes of 128 rows at the most.
         str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones and
             harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
             given; 0 leaves it out. It costs `str_probe_batch` short rows more every `str_probe_every` steps, in the task
@@ -133,6 +141,9 @@ class STRConfig(SFTConfig):
     str_reference: str = field(default="auto", metadata={"help": "auto, cache, adapter-off or frozen."})
     str_kl_budget: float | None = field(default=None, metadata={"help": "Divergence of refusals that 'auto' allows."})
     str_drift_budget: float | None = field(default=None, metadata={"help": "Drift that 'auto' allows."})
+    str_loss_budget: float | None = field(
+        default=None, metadata={"help": "Share of what the task's loss fell by that 'auto' gives up at the end."}
+    )
     str_drift_every: int = field(default=10, metadata={"help": "Steps between two measurements on probe prompts."})
     str_pull_back: bool | None = field(
         default=None,
@@ -194,6 +205,11 @@ class STRConfig(SFTConfig):
             if budget is not None and not (math.isfinite(budget) and budget > 0):
                 raise RecipeError(f"{name} is {budget}; it must be a finite number above 0")
             setattr(self, name, budget)
+        share = self.str_loss_budget = _number("str_loss_budget", self.str_loss_budget)
+        if share is not None and not 0 <= share < 1:
+            raise RecipeError(
+                f"str_loss_budget is {share}; it is a share of the loss's fall: give a number from 0 to below 1"
+            )
         if self.label_smoothing_factor > 0:
             raise RecipeError(
                 f"label_smoothing_factor is {self.label_smoothing_factor}, which makes TRL run a second forward pass with "

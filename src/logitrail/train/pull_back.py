@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from logitrail.methods.interpolate import interpolated, scaled_adapter
 from logitrail.methods.rows import trained_weights
@@ -62,11 +63,19 @@ class PullBack:
         self.scale(coefficient)
         return coefficient
 
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the weights as they are, for `scale`; whole ones go into the host's memory, as their start did."""
+        trained = trained_weights(self._model)
+        return {
+            name: weight.detach().clone() if self.by_factors else weight.detach().to("cpu", copy=True)
+            for name, weight in trained.items()
+        }
+
     @torch.no_grad()
-    def scale(self, coefficient: float) -> None:
-        """Leave `coefficient` of the update."""
+    def scale(self, coefficient: float, *, of: Mapping[str, Tensor] | None = None) -> None:
+        """Leave `coefficient` of the update, that of the weights as they are or of a copy of them. 1 is the copy itself."""
         for name, weight in trained_weights(self._model).items():
-            now = {name: weight}
+            now = {name: weight if of is None else of[name].to(weight.device)}
             moved = (
                 scaled_adapter(now, coefficient)
                 if self.by_factors

@@ -65,6 +65,17 @@ def require_drift(args: STRConfig, *, harmful: bool) -> None:
             f"str_drift_budget is {args.str_drift_budget:g} and str_pull_back is false, so that nothing would keep that "
             "budget: lambda answers to str_kl_budget; leave one of the two out"
         )
+    if args.str_loss_budget:
+        if not (harmful and args.str_weight == "auto"):
+            raise RecipeError(
+                "str_loss_budget is what the way back may cost where lambda had to rise on probe prompts under "
+                "str_weight='auto', and there is none here; pass probe_prompts with str_weight='auto', or leave it out"
+            )
+        if args.str_pull_back is False:
+            raise RecipeError(
+                f"str_loss_budget is {args.str_loss_budget:g} and str_pull_back is false, so that nothing would move the "
+                "weights back; leave one of the two out"
+            )
     if args.str_pull_back and not (harmful and args.str_weight == "auto"):
         raise RecipeError(
             "str_pull_back keeps the drift on probe prompts within str_drift_budget under str_weight='auto', and there is "

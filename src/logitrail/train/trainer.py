@@ -66,6 +66,7 @@ from logitrail.train.requirements import (
     require_parallel,
 )
 from logitrail.train.row_cache import open_cache
+from logitrail.train.task_loss import TaskLoss
 from logitrail.train.terms import Terms
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class STRTrainer(SFTTrainer):
         self._gauge = None if self._probes is None else Gauge(self.model, self._probes, self.accelerator)
         self._budget: Budget | None = None
         if self._gauge is not None and args.str_weight == "auto":
-            self._budget = Budget(args, self._gauge, self.accelerator, self.model)
+            self._budget = Budget(args, self._gauge, self.accelerator, self.model, TaskLoss(self))
         self._references = []  # measured: what a provider still needs, it holds itself
         self._micro_batch = 0
         self.add_callback(_AfterStep(self))
@@ -233,6 +234,7 @@ class STRTrainer(SFTTrainer):
             "kl_budget": None if self._budget is None else self._budget.controller.budget,
             # Where nothing moves weights back, no drift is kept.
             "drift_budget": self._budget.drift_budget if self._budget is not None and self._budget.moves_back else None,
+            "loss_budget": self._budget.loss_budget if self._budget is not None and self._budget.moves_back else None,
             "pull_back": self._budget is not None and self._budget.moves_back,
             "tokens": len(self.safety_tokens),
             "rows": self.positions if rows else FREE,
@@ -592,7 +594,7 @@ class STRTrainer(SFTTrainer):
             self._gauge.forget()
         # Stopped early, or the weights are an average or an earlier checkpoint's by now.
         if self._budget is not None:
-            self._budget.keep(self.state.global_step)
+            self._budget.finish(self.state.global_step, self.state.max_steps)
             if self._budget.pulled < 1.0:  # since the last log
                 self.log({**self._measured(), **self._budget.logged()})
         require_finite_weights(self.model, step=self.state.global_step)

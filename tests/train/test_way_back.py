@@ -1,0 +1,188 @@
+"""The way back at the end: the bound on the task's loss, where it is taken, on which rows, and that it is taken once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import get_peft_model
+
+from logitrail.errors import RecipeError
+from logitrail.methods.rows import trained_weights
+from logitrail.train.pull_back import PullBack
+from logitrail.train.task_loss import ROWS, TaskLoss
+from logitrail.train.way_back import way_back
+from tests.tiny import chat_rows, tiny_llama
+from tests.train.setting import HARMLESS, largest_difference, lora, str_trainer, uneven_rows, weights
+from tests.train.test_pull_back import moved, stop_after
+
+# A divergence budget that nothing keeps within: lambda goes up from the first measurement on.
+STRAINED = {
+    "str_weight": "auto",
+    "str_kl_budget": 1e-6,
+    "str_drift_budget": 100.0,
+    "str_drift_every": 2,
+    "harmless": HARMLESS,
+    "max_steps": 8,
+}
+LOOSE = {"str_loss_budget": 0.05}
+
+
+class OneWeight:
+    """A line of one number, the share itself, in a PullBack's place."""
+
+    def __init__(self):
+        self.share = 1.0
+
+    def weights(self):
+        return None
+
+    def scale(self, coefficient, *, of):
+        self.share = coefficient
+
+
+@given(
+    least=st.floats(0.0, 1.5),
+    bend=st.floats(0.1, 10.0),
+    budget=st.floats(0.0, 0.9),
+)
+def test_of_a_convex_loss_it_finds_the_smallest_share_that_holds(least, bend, budget):
+    """The loss is a parabola around `least`, in whose units the start lies at 0 and the end at 1."""
+    line = OneWeight()
+
+    def loss():
+        return 1.0 + bend * (line.share - least) ** 2
+
+    start, end = 1.0 + bend * least**2, 1.0 + bend * (1.0 - least) ** 2
+    share = way_back(line, loss, budget=budget)
+    assert line.share == share
+    if start <= end:
+        assert share == 1.0
+        return
+    highest = end + budget * (start - end)
+    assert share == 1.0 or loss() <= highest
+    line.share = share - 1 / 64
+    assert share == 0.5 or line.share < 0.5 or loss() > highest
+
+
+@pytest.mark.parametrize("with_lora", [True, False])
+def test_a_bound_that_nothing_keeps_leaves_the_weights_to_the_bit(tokenizer, with_lora):
+    model = tiny_llama(tokenizer)
+    model = get_peft_model(model, lora()) if with_lora else model
+    back = PullBack(model)
+    end = {name: weight.detach().clone() for name, weight in trained_weights(moved(model)).items()}
+    losses = iter([1.0, 2.0, *[float("nan")] * 6])
+    assert way_back(back, lambda: next(losses), budget=0.5) == 1.0
+    assert all(torch.equal(weight, end[name]) for name, weight in trained_weights(model).items())
+    assert next(losses, None) is None  # the end, the start, a half and five halvings: what the documentation promises
+
+
+@pytest.mark.parametrize("with_lora", [True, False])
+def test_the_task_keeps_what_it_may(tokenizer, tokens, tmp_path, with_lora):
+    options = {**STRAINED, "peft_config": lora(lora_dropout=0.0) if with_lora else None}
+    free = str_trainer(tokenizer, tokens, tmp_path / "free", **options, str_loss_budget=0)
+    start = TaskLoss(free)()
+    free.train()
+    learned = TaskLoss(free)()
+    moved = str_trainer(tokenizer, tokens, tmp_path / "moved", **options, **LOOSE)
+    moved.train()
+    last = moved.state.log_history[-2]
+    assert moved.str_weight > 0.1
+    assert 0.5 < last["way_back"] < 1.0
+    assert last["pull_back"] == last["way_back"]
+    kept = TaskLoss(moved)()
+    assert learned < kept <= learned + 0.05 * (start - learned) < start
+    # As near as 1/64 lets: a step further would give up more than a half of what may be given up besides.
+    assert kept > learned + 0.02 * (start - learned)
+    assert last["drift"] == moved._measured()["drift"] < free._measured()["drift"]
+    assert "way_back" not in free.state.log_history[-2]
+
+
+def test_where_lambda_did_not_have_to_rise_nothing_is_moved(tokenizer, tokens, tmp_path):
+    options = {**STRAINED, "str_kl_budget": 100.0}
+    free = str_trainer(tokenizer, tokens, tmp_path / "free", **options, str_loss_budget=0)
+    free.train()
+    other = str_trainer(tokenizer, tokens, tmp_path / "other", **options, **LOOSE)
+    other.train()
+    assert other.str_weight < 0.1
+    assert largest_difference(weights(free), weights(other)) == 0.0
+    assert not any("way_back" in entry for entry in other.state.log_history)
+
+
+def naive_loss(trainer, rows):
+    """One row at a time, from logits over the whole vocabulary."""
+    total, count = 0.0, 0
+    trainer.model.eval()
+    for row in rows:
+        batch = trainer.data_collator([row])
+        with torch.no_grad():
+            logits = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        labels = batch["labels"][0, 1:]
+        at = labels != -100
+        total -= float(logits[0, :-1].double().log_softmax(-1)[at, labels[at]].sum())
+        count += int(at.sum())
+    return total / count
+
+
+def test_the_loss_is_the_mean_over_tokens_of_rows_taken_evenly(tokenizer, tokens, tmp_path):
+    rows = uneven_rows(3 * ROWS - 1)
+    trainer = str_trainer(tokenizer, tokens, tmp_path, rows=rows, max_length=None)
+    chosen = [trainer.train_dataset[index] for index in range(0, len(rows), 3)]
+    assert TaskLoss(trainer)() == pytest.approx(naive_loss(trainer, chosen), rel=1e-5)
+    assert not trainer._metrics["eval"]
+
+
+def test_held_out_rows_are_asked_where_there_are_some(tokenizer, tokens, tmp_path):
+    trainer = str_trainer(tokenizer, tokens, tmp_path, str_reference="cache", str_positions="labels")
+    own = TaskLoss(trainer)()
+    held_out = str_trainer(tokenizer, tokens, tmp_path / "other", rows=uneven_rows(12), harmless=HARMLESS).train_dataset
+    trainer.eval_dataset = held_out
+    assert TaskLoss(trainer)() == pytest.approx(naive_loss(trainer, held_out), rel=1e-5) != own
+    trainer.eval_dataset = {"one": held_out.select(range(6)), "other": held_out.select(range(6, 12))}
+    assert TaskLoss(trainer)() == pytest.approx(naive_loss(trainer, held_out), rel=1e-5)
+
+
+def test_of_a_stream_the_first_rows_are_asked(tokenizer, tokens, tmp_path):
+    rows = uneven_rows(ROWS + 20)
+    whole = str_trainer(tokenizer, tokens, tmp_path / "whole", rows=rows[:ROWS], harmless=HARMLESS).train_dataset
+    trainer = str_trainer(tokenizer, tokens, tmp_path / "stream", harmless=HARMLESS)
+    trainer.train_dataset = Dataset.from_list([*whole, *whole.select(range(20))]).to_iterable_dataset()
+    assert TaskLoss(trainer)() == pytest.approx(naive_loss(trainer, whole), rel=1e-5)
+
+
+def test_a_training_that_is_stopped_goes_back_too(tokenizer, tokens, tmp_path):
+    trainer = str_trainer(tokenizer, tokens, tmp_path, **STRAINED, **LOOSE)
+    trainer.add_callback(stop_after(6))
+    trainer.train()
+    assert trainer.state.global_step == 6
+    assert [entry["way_back"] < 1.0 for entry in trainer.state.log_history if "way_back" in entry] == [True]
+
+
+def test_a_finished_training_that_is_resumed_does_not_go_back_again(tokenizer, tokens, tmp_path):
+    options = {**STRAINED, **LOOSE, "save_strategy": "steps", "save_steps": 4}
+    first = str_trainer(tokenizer, tokens, tmp_path, **options)
+    first.train()
+    again = str_trainer(tokenizer, tokens, tmp_path, **options)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    assert largest_difference(weights(first), weights(again)) == 0.0
+    half = str_trainer(tokenizer, tokens, tmp_path, **options)
+    half.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert largest_difference(weights(first), weights(half)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"str_loss_budget": -0.1}, "number from 0 to below 1"),
+        ({"str_loss_budget": float("nan")}, "number from 0 to below 1"),
+        ({"str_loss_budget": "much"}, "give a number"),
+        ({"str_loss_budget": 0.1, "probes": ()}, "none here"),
+        ({"str_loss_budget": 0.1, "str_weight": 0.1}, "none here"),
+        ({"str_loss_budget": 0.1, "str_pull_back": False}, "leave one of the two out"),
+    ],
+)
+def test_what_cannot_work_is_said(tokenizer, tokens, tmp_path, options, words):
+    with pytest.raises(RecipeError, match=words):
+        str_trainer(tokenizer, tokens, tmp_path, rows=chat_rows(), **options)
