@@ -13,6 +13,7 @@ results/NAME-training.{json,md} say for each row and data set, over the seeds:
     divergence    the same, with KL_BUDGET; where nothing was held it is of plain fine-tuning
     lambda        at the last logged step: the smallest and the largest
     moved back    in how many logged intervals the weights were moved back to the budget: the fewest and the most
+    way back      the share of the update that the way back left: the smallest and the largest; 1 where there was none
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def training(folder: Path) -> dict[str, Any] | None:
         "divergence": final.get("divergence"),
         "lambda": final["str_weight"],
         "moved_back": sum(entry.get("pull_back", 1) < 1 for entry in log),
+        "way_back": final.get("way_back", 1.0),
         "utility": cell["rates"].get("utility", {}).get("value"),
     }
 
@@ -86,6 +88,10 @@ def group(cells: list[dict[str, Any]]) -> dict[str, Any]:
         "moved_back": {
             "fewest": min((cell["moved_back"] for cell in ended), default=None),
             "most": max((cell["moved_back"] for cell in ended), default=None),
+        },
+        "way_back": {
+            "smallest": min((cell["way_back"] for cell in ended), default=None),
+            "largest": max((cell["way_back"] for cell in ended), default=None),
         },
     }
 
@@ -120,7 +126,7 @@ def main() -> None:
     write_json(results / f"{name}-training.json", {"budget": DRIFT_BUDGET, "kl_budget": KL_BUDGET, "data": found})
     heads = ("data", "row", "trainings", "diverged", "spikes: gradient", "spikes: loss", "largest gradient norm",
              "final CE (sd)", "utility sd", "drift: median, largest", "within budget", "divergence: median, largest",
-             "within budget", "lambda", "moved back")  # fmt: skip
+             "within budget", "lambda", "moved back", "way back")  # fmt: skip
     lines = [
         (
             data, row, str(of["trainings"]), str(of["diverged"]),
@@ -132,6 +138,7 @@ def main() -> None:
             f"{of['divergence']['within_budget']} of {of['trainings']}",
             f"{_number(of['lambda']['smallest'])} to {_number(of['lambda']['largest'])}",
             f"{_number(of['moved_back']['fewest'])} to {_number(of['moved_back']['most'])}",
+            f"{_number(of['way_back']['smallest'])} to {_number(of['way_back']['largest'])}",
         )
         for data, rows in found.items()
         for row, of in rows.items()

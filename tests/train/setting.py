@@ -52,12 +52,14 @@ def str_trainer(
     terms: Any = (),
     companions: Any = (),
     references: Any = (None,),
+    eval_dataset: Any = None,
     **options: Any,
 ) -> STRTrainer:
     return STRTrainer(
         model if model is not None else tiny_llama(tokenizer),
         STRConfig(**common(folder, **options)),
         Dataset.from_list(rows or chat_rows()),
+        eval_dataset=eval_dataset,
         safety_tokens=tokens,
         processing_class=tokenizer,
         peft_config=peft_config,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from peft import get_peft_model
 
 from logitrail.errors import RecipeError
+from logitrail.methods import Companion
 from logitrail.methods.rows import trained_weights
 from logitrail.train.pull_back import PullBack
 from logitrail.train.task_loss import ROWS, TaskLoss
@@ -170,6 +171,61 @@ def test_a_finished_training_that_is_resumed_does_not_go_back_again(tokenizer, t
     half = str_trainer(tokenizer, tokens, tmp_path, **options)
     half.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert largest_difference(weights(first), weights(half)) == 0.0
+
+
+class Replacing(Companion):
+    """Puts other weights in the place of the last step's when it is over, as an average of all steps' does."""
+
+    def begin(self, training):
+        self.model = training.model
+        self.start = self.weights()
+
+    def weights(self):
+        return {name: weight.detach().clone() for name, weight in trained_weights(self.model).items()}
+
+    @torch.no_grad()
+    def finish(self):
+        for name, weight in trained_weights(self.model).items():
+            weight.copy_(self.start[name] + 0.9 * (weight - self.start[name]))
+        self.end = self.weights()
+
+
+def test_weights_that_replace_the_last_steps_go_back_themselves(tokenizer, tokens, tmp_path):
+    other = Replacing()
+    trainer = str_trainer(tokenizer, tokens, tmp_path, companions=[other], **STRAINED, **LOOSE)
+    trainer.train()
+    (entry,) = [entry for entry in trainer.state.log_history if "way_back" in entry]
+    assert "loss" not in entry  # behind the last step's
+    assert entry["way_back"] < 1.0
+    for name, weight in other.weights().items():
+        expected = other.start[name] + entry["way_back"] * (other.end[name] - other.start[name])
+        torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_best_checkpoint_goes_back_once(tokenizer, tokens, tmp_path):
+    options = {
+        **STRAINED, **LOOSE, "learning_rate": 3e-2, "load_best_model_at_end": True, "metric_for_best_model": "eval_loss",
+        "save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2,
+    }  # fmt: skip
+    held_out = Dataset.from_list(uneven_rows(12))
+    trainer = str_trainer(tokenizer, tokens, tmp_path, eval_dataset=held_out, **options)
+    trainer.train()
+    assert [entry["way_back"] < 1.0 for entry in trainer.state.log_history if "way_back" in entry] == [True]
+    moved = weights(trainer)
+    trainer._load_best_model()
+    best = TaskLoss(trainer)()
+    trainer.model.load_state_dict(moved)
+    start = TaskLoss(str_trainer(tokenizer, tokens, tmp_path / "start", eval_dataset=held_out, **options))()
+    assert best < TaskLoss(trainer)() <= best + 0.05 * (start - best)
+
+
+def test_whoever_evaluates_behind_it_asks_all_rows(tokenizer, tokens, tmp_path):
+    """Workers that stay are kept with their rows, by transformers."""
+    options = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
+    held_out = Dataset.from_list(uneven_rows(ROWS + 20))
+    trainer = str_trainer(tokenizer, tokens, tmp_path, eval_dataset=held_out, **options)
+    TaskLoss(trainer)()
+    assert len(trainer.get_eval_dataloader().dataset) == ROWS + 20
 
 
 @pytest.mark.parametrize(

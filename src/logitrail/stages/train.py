@@ -489,7 +489,8 @@ def train(context: Context, name: str) -> dict[str, Any]:
             trainer.save_model(str(place))
             # A pickle of our configuration, paths of this machine included: nobody needs it to load the model.
             (place / "training_args.bin").unlink(missing_ok=True)
-        last = history[-1] if history else {}
+        # Weights that were moved when the steps were over are measured in an entry of their own, without a loss.
+        last = {**(history[-1] if history else {}), **_behind(trainer.state.log_history)}
         return {
             "method": name,
             "steps": trainer.state.global_step,
@@ -517,6 +518,16 @@ def train(context: Context, name: str) -> dict[str, Any]:
     )
     discard(folder / _CHECKPOINTS)  # behind the summary: until then a stop would throw the training away
     return summary
+
+
+def _behind(log: list[dict[str, Any]]) -> dict[str, Any]:
+    """What was measured after the last entry with a loss; of the update it left, what the way back left alone."""
+    found: dict[str, Any] = {}
+    for entry in log:
+        if "loss" in entry:
+            found = {}
+        found |= {key: entry[key] for key in ("divergence", "drift", "way_back") if key in entry}
+    return found
 
 
 def _resume(trainer: STRTrainer, checkpoint: Path | None) -> None:

@@ -80,6 +80,8 @@ class Budget:
         accelerator: says what may be done to the weights between steps.
         model: as it is before the first step.
         task_loss: the task's loss of the weights as they are.
+        replaced: whether other weights may stand in the place of the last step's when the training is over: an average of
+            all steps', or an earlier checkpoint's. The way back is theirs then.
 
     Attributes:
         controller: chooses lambda.
@@ -99,6 +101,8 @@ class Budget:
         accelerator: Accelerator,
         model: nn.Module,
         task_loss: Callable[[], float],
+        *,
+        replaced: bool,
     ) -> None:
         self.controller = DualAscent(KL_BUDGET if args.str_kl_budget is None else args.str_kl_budget)
         self.drift_budget = DRIFT_BUDGET if args.str_drift_budget is None else args.str_drift_budget
@@ -106,6 +110,7 @@ class Budget:
         self.pulled = 1.0
         self.way_back: float | None = None
         self._task_loss = task_loss
+        self._replaced = replaced
         self._every = args.str_drift_every
         self._gauge = gauge
         self._pull_back: PullBack | None = None
@@ -129,21 +134,19 @@ class Budget:
             if left < 1.0:
                 slow_down(optimizer, scheduler, math.sqrt(left))
         if step == of:  # here too, so that the last log and the last checkpoint are of these weights
-            self._end(step)
+            self._end(step, for_good=not self._replaced)
 
     def finish(self, step: int, of: int) -> None:
-        """Behind the last step: move the weights back until the drift is within the budget, whatever they are by now.
+        """When the training is over: move the weights back until the drift is within the budget, whatever they are by now.
 
-        The way back is taken once: by a training of all its steps behind the last of them, by one that was stopped here.
+        The way back is taken once: behind the last step, so that a checkpoint has it and a resumed training does not take
+        it again; here by a training that was stopped before, or whose weights were replaced since.
         """
-        if step < of:
-            self._end(step)
-        else:
-            self._keep(step, times=_TO_THE_BUDGET, done=1.0)
+        self._end(step, for_good=step < of or self._replaced)
 
-    def _end(self, step: int) -> None:
+    def _end(self, step: int, *, for_good: bool) -> None:
         self._keep(step, times=_TO_THE_BUDGET, done=1.0)
-        if self._pull_back is None or self.loss_budget == 0 or self.controller.weight <= START:
+        if not for_good or self._pull_back is None or self.loss_budget == 0 or self.controller.weight <= START:
             return
         self.way_back = way_back(self._pull_back, self._task_loss, budget=self.loss_budget)
         self.pulled *= self.way_back

@@ -41,7 +41,7 @@ class TaskLoss:
         try:
             for rows in self._rows():
                 batches = math.ceil(ROWS / (trainer.args.eval_batch_size * trainer.args.world_size))
-                for inputs in islice(trainer.get_eval_dataloader(rows), batches):
+                for inputs in islice(trainer.get_test_dataloader(rows), batches):
                     labelled = int((inputs["labels"][:, 1:] != -100).sum())
                     loss, *_ = trainer.prediction_step(model, inputs, prediction_loss_only=True)
                     total += float(loss) * labelled

@@ -199,7 +199,8 @@ class STRTrainer(SFTTrainer):
         self._gauge = None if self._probes is None else Gauge(self.model, self._probes, self.accelerator)
         self._budget: Budget | None = None
         if self._gauge is not None and args.str_weight == "auto":
-            self._budget = Budget(args, self._gauge, self.accelerator, self.model, TaskLoss(self))
+            replaced = bool(companions) or args.load_best_model_at_end
+            self._budget = Budget(args, self._gauge, self.accelerator, self.model, TaskLoss(self), replaced=replaced)
         self._references = []  # measured: what a provider still needs, it holds itself
         self._micro_batch = 0
         self.add_callback(_AfterStep(self))
