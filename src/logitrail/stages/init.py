@@ -34,6 +34,7 @@ model:
 data:
   train: {train}            # JSONL, one example a line
 {test}
+  # dev: dev.jsonl          # held-out examples that no test uses: what going back at the end costs is seen on them
   prompt: prompt            # column with the user's turn
   response: response        # column with the answer (or one column `messages` instead of both)
 
@@ -56,6 +57,7 @@ training:                   # every option of TRL's SFTConfig, and str_*
   # str_weight: auto        # lambda: a number, or auto, which keeps answers to harmful prompts within str_kl_budget
   # str_kl_budget: 0.2      # nats, over the first four tokens of the reference's own answers
   # str_drift_budget: 0.7   # nats; past it the weights move back towards the start (str_pull_back: false to leave them)
+  # str_loss_budget: 0.001  # of the task loss's fall: the price of the way back at the end, where lambda had to rise
   # str_anchor: logprob     # logprob, logit (default without prompts to mine from), centered, margin, common
   # str_positions: none     # of the task's rows: none (default with prompts to mine from), labels (without), start, first:N
 
