@@ -111,8 +111,8 @@ class STRConfig(SFTConfig):
         str_loss_budget: the share of what the task's loss fell by that `auto` may give up at the end, where lambda ends
             above 0.1 and weights can be moved back, for weights as near to the start as that lets
             (`logitrail.train.way_back`); None is 0.001, 0 moves nothing. The loss is of `eval_dataset` where there is one,
-            which lets more than the training's own rows do. It costs eight passes of 128 rows at the most, and one more copy
-            of whole weights.
+            which lets more than the training's own rows do. It costs eight passes of 128 rows at the most, and one more
+            copy of whole weights.
         str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones and
             harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
             given; 0 leaves it out. It costs `str_probe_batch` short rows more every `str_probe_every` steps, in the task
