@@ -58,7 +58,7 @@ def training(folder: Path) -> dict[str, Any] | None:
         "drift": final.get("drift"),
         "divergence": final.get("divergence"),
         "lambda": final["str_weight"],
-        "moved_back": sum(entry.get("pull_back", 1) < 1 for entry in log),
+        "moved_back": sum(entry.get("pull_back", 1) < entry.get("way_back", 1) for entry in log),
         "way_back": final.get("way_back", 1.0),
         "utility": cell["rates"].get("utility", {}).get("value"),
     }

@@ -55,17 +55,21 @@ CASES: dict[str, dict[str, Any]] = {
         "str_drift_budget": 100.0, "str_loss_budget": 0.3, "learning_rate": 1e-2,
     },
 }  # fmt: skip
+OPEN = {"pulled-open": CASES["pulled"], "pulled-by-the-loss-open": CASES["pulled-by-the-loss"]}
+"""The same, and under FSDP the layers stay gathered behind a pass."""
 FSDP = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
 
 
 def train(case: str, folder: Path, batch: int, accumulation: int) -> STRTrainer:
     """Five steps of eight rows, cut as asked."""
     kind, _, name = case.rpartition(":")
-    options = {"max_steps": 5, "str_weight": 0.5, "learning_rate": 1e-3, "logging_steps": 1, **CASES[name]}
+    options = {"max_steps": 5, "str_weight": 0.5, "learning_rate": 1e-3, "logging_steps": 1, **(CASES | OPEN)[name]}
     if options.pop("peft_config", False):
         options["peft_config"] = lora(lora_dropout=0.0)
     if kind == "fsdp":
         options.update(FSDP)
+        if name in OPEN:
+            options["fsdp_config"] = {**FSDP["fsdp_config"], "reshard_after_forward": False}
     tokenizer = tiny_tokenizer()
     trainer = str_trainer(
         tokenizer, SafetyTokens.from_templates(tokenizer, top_k=8), folder / case, rows=uneven_rows(),

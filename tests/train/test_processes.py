@@ -29,6 +29,8 @@ SHARDED = [
     "fsdp:auto",
     "fsdp:pulled",
     "fsdp:pulled-by-the-loss",
+    "fsdp:pulled-open",
+    "fsdp:pulled-by-the-loss-open",
 ]
 
 

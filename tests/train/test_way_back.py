@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import get_peft_model
 
-from logitrail.errors import RecipeError
+from logitrail.errors import DataError, NumericalError, RecipeError
 from logitrail.methods import Companion
 from logitrail.methods.rows import trained_weights
 from logitrail.train.pull_back import PullBack
@@ -132,7 +132,7 @@ def test_the_loss_is_the_mean_over_tokens_of_rows_taken_evenly(tokenizer, tokens
     trainer = str_trainer(tokenizer, tokens, tmp_path, rows=rows, max_length=None)
     chosen = [trainer.train_dataset[index] for index in range(0, len(rows), 3)]
     assert TaskLoss(trainer)() == pytest.approx(naive_loss(trainer, chosen), rel=1e-5)
-    assert not trainer._metrics["eval"]
+    assert not trainer._metrics["eval"]  # TRL's, which would go into the next log
 
 
 def test_held_out_rows_are_asked_where_there_are_some(tokenizer, tokens, tmp_path):
@@ -171,6 +171,65 @@ def test_a_finished_training_that_is_resumed_does_not_go_back_again(tokenizer, t
     half = str_trainer(tokenizer, tokens, tmp_path, **options)
     half.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert largest_difference(weights(first), weights(half)) == 0.0
+
+
+@pytest.mark.parametrize("with_lora", [True, False])
+def test_what_breaks_on_the_way_leaves_the_weights_to_the_bit(tokenizer, with_lora):
+    model = tiny_llama(tokenizer)
+    model = get_peft_model(model, lora()) if with_lora else model
+    back = PullBack(model)
+    end = {name: weight.detach().clone() for name, weight in trained_weights(moved(model)).items()}
+    passes = iter([1.0, 2.0, 1.9])
+
+    def loss():
+        found = next(passes, None)
+        if found is None:
+            raise torch.OutOfMemoryError
+        return found
+
+    with pytest.raises(torch.OutOfMemoryError):
+        way_back(back, loss, budget=0.5)
+    assert all(torch.equal(weight, end[name]) for name, weight in trained_weights(model).items())
+
+
+@pytest.mark.parametrize("loss_type", ["nll", "dft"])
+def test_the_loss_is_the_cross_entropy_whatever_the_training_minimises(tokenizer, tokens, tmp_path, loss_type):
+    trainer = str_trainer(tokenizer, tokens, tmp_path, loss_type=loss_type, harmless=HARMLESS)
+    assert TaskLoss(trainer)() == pytest.approx(naive_loss(trainer, trainer.train_dataset), rel=1e-5)
+
+
+def test_a_loss_that_is_no_number_is_said(tokenizer, tokens, tmp_path):
+    trainer = str_trainer(tokenizer, tokens, tmp_path)
+    with torch.no_grad():
+        trainer.model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(NumericalError, match="str_loss_budget: 0"):
+        TaskLoss(trainer)()
+
+
+def test_an_evaluation_set_without_a_label_is_refused_before_the_first_step(tokenizer, tokens, tmp_path):
+    long = [
+        {"prompt": [{"role": "user", "content": "turn " * 40}], "completion": row["completion"]} for row in chat_rows()
+    ]
+    with pytest.raises(DataError, match="no row of the evaluation set"):
+        str_trainer(tokenizer, tokens, tmp_path, eval_dataset=Dataset.from_list(long), max_length=24, harmless=HARMLESS)
+
+
+def test_a_second_training_does_not_speak_of_the_first(tokenizer, tokens, tmp_path):
+    trainer = str_trainer(tokenizer, tokens, tmp_path, **STRAINED, **LOOSE)
+    for _ in range(2):
+        trainer.train()
+        assert [entry["step"] for entry in trainer.state.log_history if "way_back" in entry] == [8]
+
+
+def test_the_card_speaks_of_the_weights_as_they_are(tokenizer, tokens, tmp_path):
+    trainer = str_trainer(tokenizer, tokens, tmp_path, **STRAINED, **LOOSE)
+    trainer.add_callback(stop_after(6))
+    trainer.train()
+    trainer.save_model()
+    (entry,) = [entry for entry in trainer.state.log_history if "way_back" in entry]
+    text = (tmp_path / "README.md").read_text()
+    assert f"drift on probe prompts {entry['drift']:.4g}" in text
+    assert f"share of the update that the way back left {entry['way_back']:.4g}" in text
 
 
 class Replacing(Companion):
@@ -217,15 +276,6 @@ def test_the_best_checkpoint_goes_back_once(tokenizer, tokens, tmp_path):
     trainer.model.load_state_dict(moved)
     start = TaskLoss(str_trainer(tokenizer, tokens, tmp_path / "start", eval_dataset=held_out, **options))()
     assert best < TaskLoss(trainer)() <= best + 0.05 * (start - best)
-
-
-def test_whoever_evaluates_behind_it_asks_all_rows(tokenizer, tokens, tmp_path):
-    """Workers that stay are kept with their rows, by transformers."""
-    options = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
-    held_out = Dataset.from_list(uneven_rows(ROWS + 20))
-    trainer = str_trainer(tokenizer, tokens, tmp_path, eval_dataset=held_out, **options)
-    TaskLoss(trainer)()
-    assert len(trainer.get_eval_dataloader().dataset) == ROWS + 20
 
 
 @pytest.mark.parametrize(

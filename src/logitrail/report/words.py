@@ -21,6 +21,7 @@ _ENDED: Final = {
     "held_out_loss": "held-out loss",
     "trainable_parameters": "trained parameters",
     "pulled_back": "times moved back",
+    "way_back": "left by the way back",
     "loss": "whole loss",
     "ce": "task loss",
     "str": "STR penalty on the task's rows",

@@ -18,7 +18,7 @@ from logitrail.stages.gate import decision, gate_key
 from logitrail.stages.probabilities import evaluation_and_probabilities, measured_probabilities
 from logitrail.stages.repeats import repeat_contexts, train_repeats
 from logitrail.stages.tokens import tokens, tokens_key
-from logitrail.stages.train import cache, cache_key, require_configs, train, train_key, uses_cache
+from logitrail.stages.train import cache, cache_key, dev_rows, require_configs, train, train_key, uses_cache
 from logitrail.types import SCHEMA_VERSION
 
 RATES = {"refusal": "refusal_rate", "over_refusal": "over_refusal_rate", "utility": "task_accuracy"}
@@ -39,6 +39,7 @@ def run(context: Context, *, report: bool = True) -> dict[str, Any]:
         judge(name)
     suites_of(recipe)
     context.training_rows()
+    dev_rows(context)
     repeat_contexts(context)
     with only_writer(context.out):
         start = time.perf_counter()
@@ -170,7 +171,17 @@ def _edited(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 def _training(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         key: summary[key]
-        for key in ("method", "steps", "seconds", "reference", "held", "held_out_loss", "final", "trainable_parameters")
+        for key in (
+            "method",
+            "steps",
+            "seconds",
+            "reference",
+            "held",
+            "held_out_loss",
+            "final",
+            "pulled_back",
+            "trainable_parameters",
+        )
     }
 
 

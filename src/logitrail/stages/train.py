@@ -28,6 +28,7 @@ from logitrail.stages.progress import Meter
 from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
+from logitrail.train.card import last_logged
 from logitrail.train.checkpoints import STATE_FILE, by_step
 from logitrail.train.config import FREE, settle
 from logitrail.train.cost import StepCost
@@ -215,7 +216,7 @@ def build_trainer(
     Raises:
         LogitrailError: something of it cannot work; RecipeError also for what the libraries refuse.
     """
-    recipe, data = context.recipe, context.recipe.data
+    recipe = context.recipe
     chosen = method(name)
     own = chosen.options(recipe.method_options)
     resources = RecipeResources(context, name)
@@ -235,7 +236,7 @@ def build_trainer(
             loaded.model,
             config,
             rows,
-            eval_dataset=None if data.dev is None else _chats(context, data.dev, limit=None),
+            eval_dataset=dev_rows(context) if chosen.anchors else None,
             safety_tokens=tokens,
             probe_prompts=read_asked(context, probes) if probes else (),
             harmless_probe_prompts=read_asked(context, harmless) if harmless and config.str_probe_weight != 0 else (),
@@ -250,6 +251,16 @@ def build_trainer(
     # transformers prints every log entry to standard output, which is for results; the log goes to log.jsonl.
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def dev_rows(context: Context) -> Dataset | None:
+    """The rows by which a training that anchors sees at its end what going back costs; None where the recipe has none.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    path = context.recipe.data.dev
+    return None if path is None else _chats(context, path, limit=None)
 
 
 def _chats(context: Context, path: Path, *, limit: int | None) -> Dataset:
@@ -328,7 +339,6 @@ def _shared_ingredients(context: Context) -> dict[str, Any]:
         "data": context.file_hash(data.train),
         "test": context.file_hash(data.test),
         "probes": [context.file_hash(recipe.probes), context.file_hash(recipe.harmless_probes)],
-        **({} if data.dev is None else {"dev": context.file_hash(data.dev)}),
         "columns": data.model_dump(mode="json", exclude={"train", "test", "dev"}),
         "lora": recipe.lora and recipe.lora.model_dump(mode="json"),
         "seed": recipe.seed,
@@ -356,6 +366,7 @@ def _method_ingredients(context: Context, name: str) -> dict[str, Any]:
         **({"options": own} if any(own.values()) else {}),
         **({"safety_data": context.file_hash(recipe.safety_data)} if "safety_data" in chosen.needs else {}),
         **({"base": context.base_id} if "base_model" in chosen.needs else {}),
+        **({"dev": context.file_hash(recipe.data.dev)} if chosen.anchors and recipe.data.dev is not None else {}),
     }
 
 
@@ -489,8 +500,7 @@ def train(context: Context, name: str) -> dict[str, Any]:
             trainer.save_model(str(place))
             # A pickle of our configuration, paths of this machine included: nobody needs it to load the model.
             (place / "training_args.bin").unlink(missing_ok=True)
-        # Weights that were moved when the steps were over are measured in an entry of their own, without a loss.
-        last = {**(history[-1] if history else {}), **_behind(trainer.state.log_history)}
+        last = last_logged(trainer.state.log_history)
         return {
             "method": name,
             "steps": trainer.state.global_step,
@@ -498,7 +508,8 @@ def train(context: Context, name: str) -> dict[str, Any]:
             "held": trainer.held,
             "held_out_loss": held_out_loss,
             "final": {key: last[key] for key in logged if key in last},
-            "pulled_back": sum(entry.get("pull_back", 1.0) < 1.0 for entry in history),
+            # To keep the drift's budget, that is: the way back at the end is counted by itself.
+            "pulled_back": sum(entry.get("pull_back", 1.0) < entry.get("way_back", 1.0) for entry in history),
             "needs": list(chosen.needs),
             "seconds_per_step": cost.seconds_per_step,
             "peak_memory_bytes": cost.peak_memory_bytes,
@@ -518,16 +529,6 @@ def train(context: Context, name: str) -> dict[str, Any]:
     )
     discard(folder / _CHECKPOINTS)  # behind the summary: until then a stop would throw the training away
     return summary
-
-
-def _behind(log: list[dict[str, Any]]) -> dict[str, Any]:
-    """What was measured after the last entry with a loss; of the update it left, what the way back left alone."""
-    found: dict[str, Any] = {}
-    for entry in log:
-        if "loss" in entry:
-            found = {}
-        found |= {key: entry[key] for key in ("divergence", "drift", "way_back") if key in entry}
-    return found
 
 
 def _resume(trainer: STRTrainer, checkpoint: Path | None) -> None:

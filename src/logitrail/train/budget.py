@@ -88,7 +88,7 @@ class Budget:
         drift_budget: the drift past which weights move back, at the end.
         loss_budget: the share of what the task's loss fell by that the way back may cost.
         pulled: what moving the weights back left of the update since the last log; 1 where nothing was moved.
-        way_back: what the way back left of it at the end; None before, and where lambda ended no higher than it began.
+        way_back: what the way back left of it since the last log; None where it was not taken.
 
     Raises:
         RecipeError: `str_pull_back` is asked for and cannot work.
@@ -173,8 +173,14 @@ class Budget:
         """What a log entry says of weights moved back since the one before; nothing where they cannot be."""
         if self._pull_back is None:
             return {}
-        pulled, self.pulled = self.pulled, 1.0
-        return {"pull_back": pulled} | ({} if self.way_back is None else {"way_back": self.way_back})
+        found = {"pull_back": self.pulled} | ({} if self.way_back is None else {"way_back": self.way_back})
+        self.pulled, self.way_back = 1.0, None
+        return found
+
+    @property
+    def moved_since_log(self) -> bool:
+        """Whether there is something of that to say."""
+        return self.pulled < 1.0 or self.way_back is not None
 
     def resume(self, *, weight: float, pulled: float) -> None:
         """Go on from a checkpoint's numbers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -15,7 +15,7 @@ def training_section(
         held: `STRTrainer.held`.
         tokens_hash: of the safety tokens.
         adapter: whether an adapter was trained, which names the model that it sits on.
-        logged: the last entry of the trainer's log that has losses; empty before the first.
+        logged: `last_logged` of the trainer's log.
     """
     from logitrail import __version__
 
@@ -44,6 +44,20 @@ def training_section(
         f"Written by logitrail {__version__}.",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def last_logged(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a trainer's log says of the weights as they are: its last entry with losses; empty before the first.
+
+    Weights that were moved when the steps were over are measured in an entry behind it, which has no loss.
+    """
+    found: dict[str, Any] = {}
+    for entry in log:
+        if "loss" in entry:
+            found = dict(entry)
+        elif found:
+            found |= {key: entry[key] for key in ("divergence", "drift", "way_back") if key in entry}
+    return found
 
 
 def _how(held: Mapping[str, Any], tokens_hash: str) -> str:

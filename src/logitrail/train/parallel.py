@@ -43,6 +43,17 @@ def why_not_in_parallel(accelerator: Any, *, before_training: str | None = None)
     return None
 
 
+def shard_again(model: nn.Module) -> None:
+    """Between steps, lets what is written to the parameters of a model under FSDP 2 stay there.
+
+    After a pass without gradients, or with `reshard_after_forward: false`, the parameters are gathered copies, which go
+    away when they are sharded again. transformers does the same before it saves.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 @contextmanager
 def gathered_root(model: nn.Module) -> Iterator[None]:
     """Between steps, lets the backbone of a model under FSDP 2 run alone.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from logitrail.methods.interpolate import interpolated, scaled_adapter
 from logitrail.methods.rows import trained_weights
 from logitrail.reference import lora_factor, why_not_adapter_off
+from logitrail.train.parallel import shard_again
 
 # What a measurement may leave of the update at the least: drift is no straight line in it.
 _LEAST = 0.5
@@ -65,6 +66,7 @@ class PullBack:
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights as they are, for `scale`; whole ones go into the host's memory, as their start did."""
+        shard_again(self._model)
         trained = trained_weights(self._model)
         return {
             name: weight.detach().clone() if self.by_factors else weight.detach().to("cpu", copy=True)
@@ -74,6 +76,7 @@ class PullBack:
     @torch.no_grad()
     def scale(self, coefficient: float, *, of: Mapping[str, Tensor] | None = None) -> None:
         """Leave `coefficient` of the update, that of the weights as they are or of a copy of them. 1 is the copy itself."""
+        shard_again(self._model)
         for name, weight in trained_weights(self._model).items():
             now = {name: weight if of is None else of[name].to(weight.device)}
             moved = (

@@ -49,7 +49,7 @@ from logitrail.train.cached_rows import (
     numbered,
     rows_hash,
 )
-from logitrail.train.card import training_section
+from logitrail.train.card import last_logged, training_section
 from logitrail.train.checkpoints import read_state, remove_older, write_state
 from logitrail.train.config import FREE, STRConfig
 from logitrail.train.control import START
@@ -60,6 +60,7 @@ from logitrail.train.requirements import (
     require_arguments,
     require_companions,
     require_drift,
+    require_evaluation_labels,
     require_held,
     require_labels,
     require_mean_reference,
@@ -109,7 +110,8 @@ class STRTrainer(SFTTrainer):
 
     CE, STR, lambda and what is measured on probe prompts are logged apart (`ce`, `str`, `str_weight`, `divergence`,
     `drift`, `str_distance`, the mean anchor distance at the anchored positions, and `pull_back`, what moving the weights
-    back left of the update since the last log, 1 where nothing was moved); `ce` is what `loss` is in plain SFT. Evaluation
+    back left of the update since the last log, 1 where nothing was moved, and at the end `way_back`, what the way back left
+    of it); `ce` is what `loss` is in plain SFT. Evaluation
     loss is the cross-entropy alone.
 
     Args:
@@ -199,6 +201,7 @@ class STRTrainer(SFTTrainer):
         self._gauge = None if self._probes is None else Gauge(self.model, self._probes, self.accelerator)
         self._budget: Budget | None = None
         if self._gauge is not None and args.str_weight == "auto":
+            require_evaluation_labels(self.eval_dataset)
             replaced = bool(companions) or args.load_best_model_at_end
             self._budget = Budget(args, self._gauge, self.accelerator, self.model, TaskLoss(self), replaced=replaced)
         self._references = []  # measured: what a provider still needs, it holds itself
@@ -345,6 +348,13 @@ class STRTrainer(SFTTrainer):
         self.train_dataset = numbered(self.train_dataset)
         self.data_collator = CachedCollator(self.data_collator, self.cache)
         self._signature_columns = None
+
+    def _columns(self) -> list[str] | None:
+        """The columns that the collator is given; None for all."""
+        if not self.args.remove_unused_columns:
+            return None
+        self._set_signature_columns_if_needed()
+        return self._signature_columns
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -596,7 +606,7 @@ class STRTrainer(SFTTrainer):
         # Stopped early, or the weights are an average or an earlier checkpoint's by now.
         if self._budget is not None:
             self._budget.finish(self.state.global_step, self.state.max_steps)
-            if self._budget.pulled < 1.0:  # since the last log
+            if self._budget.moved_since_log:
                 self.log({**self._measured(), **self._budget.logged()})
         require_finite_weights(self.model, step=self.state.global_step)
 
@@ -626,12 +636,11 @@ class STRTrainer(SFTTrainer):
         """Say in the card there how this model was held; PEFT and TRL have written theirs."""
         if not self.is_world_process_zero():
             return
-        logged: dict[str, Any] = next((entry for entry in reversed(self.state.log_history) if "ce" in entry), {})
         section = training_section(
             self.held,
             tokens_hash=self.safety_tokens.hash,
             adapter=bool(getattr(self.model, "peft_config", None)),
-            logged=logged,
+            logged=last_logged(self.state.log_history),
         )
         put_section(folder, section)
 

@@ -31,18 +31,19 @@ def way_back(pull_back: PullBack, task_loss: Callable[[], float], *, budget: flo
     """
     end = pull_back.weights()
     learned = task_loss()
-    pull_back.scale(0.0, of=end)
-    start = task_loss()
     share = 1.0
-    if start > learned:
-        highest = learned + budget * (start - learned)
 
-        def holds(one: float) -> bool:
-            pull_back.scale(one, of=end)
-            return task_loss() <= highest
+    def loss_at(one: float) -> float:
+        pull_back.scale(one, of=end)
+        return task_loss()
 
-        share = _smallest(holds)
-    pull_back.scale(share, of=end)
+    try:
+        start = loss_at(0.0)
+        if start > learned:
+            highest = learned + budget * (start - learned)
+            share = _smallest(lambda one: loss_at(one) <= highest)
+    finally:  # whatever happens on the way, nobody is left with the weights of a trial
+        pull_back.scale(share, of=end)
     return share
 
 
