@@ -445,6 +445,17 @@ CASES: dict[str, Case] = {
         training__str_pull_back=False,
         methods=["str"],
     ),
+    "dev rows that are cut before their answers": file_case(
+        ("no row of the evaluation set", "max_length"),
+        "dev.jsonl",
+        json.dumps({"prompt": "turn on the light " * 200, "response": "done"}),
+        command="train",
+        methods=["str"],
+        probes="harmful.jsonl",
+        harmless_probes="harmless.jsonl",
+        data__dev="dev.jsonl",
+        training__max_length=256,
+    ),
     "dev rows that are learned": recipe_case(("`dev` is `train`'s file", "name another file"), data__dev="train.jsonl"),
     "probes of one kind": recipe_case(
         ("the harmless ones are missing",),
