@@ -223,7 +223,11 @@ def held(train: Mapping[str, object] | None) -> str:
         final = train.get("final")
         left = final.get("way_back") if isinstance(final, Mapping) else None
         if isinstance(left, int | float):
-            weight += f" and at the end {plain(left)} of the update left, as far as the task's loss let"
+            weight += (
+                f" and at the end {plain(left)} of the update left, as far as the task's loss let"
+                if left < 1
+                else " and all of the update left at the end: the task's loss let none of it go"
+            )
     places = []
     if what.get("rows") not in (None, "none"):
         places.append(f"on the task's rows (positions {_word(what, 'rows')}, reference {_word(what, 'reference')})")
