@@ -284,21 +284,25 @@ def test_says_how_often_the_weights_were_moved_back(run_folder: Path, times: int
     assert f"lambda auto within a drift of 0.5{said}, on the task's rows" in page_of(run_folder).text
 
 
-def test_says_what_the_way_back_left(run_folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (0.875, "at the end 0.875 of the update left, as far as the task's loss let,"),
+        (1.0, "all of the update left at the end: the task's loss let none of it go,"),
+    ],
+)
+def test_says_what_the_way_back_left(run_folder: Path, left: float, said: str) -> None:
     models = summary()["models"]
     models["str"]["train"] |= {
         "pulled_back": 1,
-        "final": {"way_back": 0.875},
+        "final": {"way_back": left},
         "held": {
             "anchor": "logprob", "penalty": "square", "lambda": "auto", "drift_budget": 0.5, "pull_back": True,
             "tokens": 32, "rows": "labels", "reference": "cache", "probes": None,
         },
     }  # fmt: skip
     change(run_folder, models=models)
-    assert (
-        "to keep it) and at the end 0.875 of the update left, as far as the task's loss let,"
-        in page_of(run_folder).text
-    )
+    assert f"to keep it) and {said}" in page_of(run_folder).text
 
 
 def test_tables_and_inputs_are_labelled(whole: Page) -> None:
