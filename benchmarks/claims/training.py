@@ -72,6 +72,10 @@ def group(cells: list[dict[str, Any]]) -> dict[str, Any]:
         values = [cell[key] for cell in ended if cell[key] is not None]
         return statistics.stdev(values) if len(values) > 1 else None
 
+    def between(key: str, low: str = "smallest", high: str = "largest") -> dict[str, Any]:
+        values = [cell[key] for cell in ended]
+        return {low: min(values, default=None), high: max(values, default=None)}
+
     return {
         "trainings": len(cells),
         "diverged": sum(cell["diverged"] for cell in cells),
@@ -81,18 +85,9 @@ def group(cells: list[dict[str, Any]]) -> dict[str, Any]:
         "utility": {"mean": _mean([cell["utility"] for cell in ended]), "sd": spread("utility")},
         "drift": _kept([cell["drift"] for cell in ended], DRIFT_BUDGET),
         "divergence": _kept([cell["divergence"] for cell in ended], KL_BUDGET),
-        "lambda": {
-            "smallest": min((cell["lambda"] for cell in ended), default=None),
-            "largest": max((cell["lambda"] for cell in ended), default=None),
-        },
-        "moved_back": {
-            "fewest": min((cell["moved_back"] for cell in ended), default=None),
-            "most": max((cell["moved_back"] for cell in ended), default=None),
-        },
-        "way_back": {
-            "smallest": min((cell["way_back"] for cell in ended), default=None),
-            "largest": max((cell["way_back"] for cell in ended), default=None),
-        },
+        "lambda": between("lambda"),
+        "moved_back": between("moved_back", "fewest", "most"),
+        "way_back": between("way_back"),
     }
 
 

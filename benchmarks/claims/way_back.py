@@ -12,7 +12,6 @@ training rows' loss is kept, (loss(theta_0) - loss(c)) / (loss(theta_0) - loss(t
 from __future__ import annotations
 
 import sys
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -44,12 +43,6 @@ def refused(loaded: LoadedModel, prompts: list[str]) -> float:
     return sum(one.verdict == "refused" for one in verdicts) / len(verdicts)
 
 
-def loss(loaded: LoadedModel, file: str) -> float:
-    """The mean loss of an answer token, in nats."""
-    rows = [(row["prompt"], row["response"]) for row in islice(read_jsonl(Path(file)), ROWS)]
-    return answer_loss(loaded.model, loaded.tokenizer, rows).value
-
-
 def main() -> None:
     """See the module."""
     path, tuned, harmful, harmless, *files = sys.argv[1:]
@@ -58,11 +51,16 @@ def main() -> None:
     start = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
     end = dict(merged(path, tuned).state_dict())
     asked = [[row["prompt"] for row in read_jsonl(Path(one))] for one in (harmful, harmless)]
-    before = [loss(loaded, file) for file in files]
+    tasks = [[(row["prompt"], row["response"]) for row in read_jsonl(Path(file))[:ROWS]] for file in files]
+
+    def task_losses() -> list[float]:
+        return [answer_loss(loaded.model, loaded.tokenizer, rows).value for rows in tasks]
+
+    before = task_losses()
     after: list[float] = []
     for share in SHARES:
         loaded.model.load_state_dict(interpolated(start, end, share))
-        losses = [loss(loaded, file) for file in files]
+        losses = task_losses()
         after = after or losses
         kept = [(first - now) / (first - last) for first, now, last in zip(before, losses, after, strict=True)]
         found = [refused(loaded, prompts) for prompts in asked]

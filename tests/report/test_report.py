@@ -268,20 +268,23 @@ def test_says_what_was_held_and_where(run_folder: Path, held: Any, said: str) ->
     assert said in page_of(run_folder).text
 
 
+def moved(run_folder: Path, **train: Any) -> str:
+    """The page of a run whose weights were moved back."""
+    held = {
+        "anchor": "logprob", "penalty": "square", "lambda": "auto", "drift_budget": 0.5, "pull_back": True,
+        "tokens": 32, "rows": "labels", "reference": "cache", "probes": None,
+    }  # fmt: skip
+    models = summary()["models"]
+    models["str"]["train"] |= {"held": held, **train}
+    change(run_folder, models=models)
+    return page_of(run_folder).text
+
+
 @pytest.mark.parametrize(
     ("times", "said"), [(3, " (in 3 logged intervals the weights were moved back to keep it)"), (0, "")]
 )
 def test_says_how_often_the_weights_were_moved_back(run_folder: Path, times: int, said: str) -> None:
-    models = summary()["models"]
-    models["str"]["train"] |= {
-        "pulled_back": times,
-        "held": {
-            "anchor": "logprob", "penalty": "square", "lambda": "auto", "drift_budget": 0.5, "pull_back": True,
-            "tokens": 32, "rows": "labels", "reference": "cache", "probes": None,
-        },
-    }  # fmt: skip
-    change(run_folder, models=models)
-    assert f"lambda auto within a drift of 0.5{said}, on the task's rows" in page_of(run_folder).text
+    assert f"lambda auto within a drift of 0.5{said}, on the task's rows" in moved(run_folder, pulled_back=times)
 
 
 @pytest.mark.parametrize(
@@ -292,17 +295,7 @@ def test_says_how_often_the_weights_were_moved_back(run_folder: Path, times: int
     ],
 )
 def test_says_what_the_way_back_left(run_folder: Path, left: float, said: str) -> None:
-    models = summary()["models"]
-    models["str"]["train"] |= {
-        "pulled_back": 1,
-        "final": {"way_back": left},
-        "held": {
-            "anchor": "logprob", "penalty": "square", "lambda": "auto", "drift_budget": 0.5, "pull_back": True,
-            "tokens": 32, "rows": "labels", "reference": "cache", "probes": None,
-        },
-    }  # fmt: skip
-    change(run_folder, models=models)
-    assert f"to keep it) and {said}" in page_of(run_folder).text
+    assert f"to keep it) and {said}" in moved(run_folder, pulled_back=1, final={"way_back": left})
 
 
 def test_tables_and_inputs_are_labelled(whole: Page) -> None:

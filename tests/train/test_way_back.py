@@ -68,12 +68,17 @@ def test_of_a_convex_loss_it_finds_the_smallest_share_that_holds(least, bend, bu
     assert share == 0.5 or line.share < 0.5 or loss() > highest
 
 
-@pytest.mark.parametrize("with_lora", [True, False])
-def test_a_bound_that_nothing_keeps_leaves_the_weights_to_the_bit(tokenizer, with_lora):
+def ended(tokenizer, with_lora):
+    """A model that has moved, what moves it back, and its weights."""
     model = tiny_llama(tokenizer)
     model = get_peft_model(model, lora()) if with_lora else model
     back = PullBack(model)
-    end = {name: weight.detach().clone() for name, weight in trained_weights(moved(model)).items()}
+    return model, back, {name: weight.detach().clone() for name, weight in trained_weights(moved(model)).items()}
+
+
+@pytest.mark.parametrize("with_lora", [True, False])
+def test_a_bound_that_nothing_keeps_leaves_the_weights_to_the_bit(tokenizer, with_lora):
+    model, back, end = ended(tokenizer, with_lora)
     losses = iter([1.0, 2.0, *[float("nan")] * 6])
     assert way_back(back, lambda: next(losses), budget=0.5) == 1.0
     assert all(torch.equal(weight, end[name]) for name, weight in trained_weights(model).items())
@@ -175,10 +180,7 @@ def test_a_finished_training_that_is_resumed_does_not_go_back_again(tokenizer, t
 
 @pytest.mark.parametrize("with_lora", [True, False])
 def test_what_breaks_on_the_way_leaves_the_weights_to_the_bit(tokenizer, with_lora):
-    model = tiny_llama(tokenizer)
-    model = get_peft_model(model, lora()) if with_lora else model
-    back = PullBack(model)
-    end = {name: weight.detach().clone() for name, weight in trained_weights(moved(model)).items()}
+    model, back, end = ended(tokenizer, with_lora)
     passes = iter([1.0, 2.0, 1.9])
 
     def loss():

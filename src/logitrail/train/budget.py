@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from logitrail.errors import NumericalError, RecipeError
 from logitrail.train.config import DRIFT_BUDGET, KL_BUDGET, LOSS_BUDGET, STRConfig
-from logitrail.train.control import HIGHEST, LOWEST, START, DualAscent
+from logitrail.train.control import HIGHEST, LOWEST, DualAscent
 from logitrail.train.numbers import TRY
 from logitrail.train.parallel import gathered_root
 from logitrail.train.probes import Probes
@@ -79,7 +79,7 @@ class Budget:
         gauge: measures both.
         accelerator: says what may be done to the weights between steps.
         model: as it is before the first step.
-        task_loss: the task's loss of the weights as they are.
+        task_loss: makes what gives the task's loss of the weights as they are; asked for when the steps are over.
         replaced: whether other weights may stand in the place of the last step's when the training is over: an average of
             all steps', or an earlier checkpoint's. The way back is theirs then.
 
@@ -100,7 +100,7 @@ class Budget:
         gauge: Gauge,
         accelerator: Accelerator,
         model: nn.Module,
-        task_loss: Callable[[], float],
+        task_loss: Callable[[], Callable[[], float]],
         *,
         replaced: bool,
     ) -> None:
@@ -146,9 +146,9 @@ class Budget:
 
     def _end(self, step: int, *, for_good: bool) -> None:
         self._keep(step, times=_TO_THE_BUDGET, done=1.0)
-        if not for_good or self._pull_back is None or self.loss_budget == 0 or self.controller.weight <= START:
+        if not for_good or self._pull_back is None or self.loss_budget == 0 or not self.controller.raised:
             return
-        self.way_back = way_back(self._pull_back, self._task_loss, budget=self.loss_budget)
+        self.way_back = way_back(self._pull_back, self._task_loss(), budget=self.loss_budget)
         self.pulled *= self.way_back
         self._gauge.forget()
         self._keep(step, times=_TO_THE_BUDGET, done=1.0)  # drift need not fall on the line

@@ -48,15 +48,20 @@ class DualAscent:
     budget: float
     weight: float = START
 
+    @property
+    def raised(self) -> bool:
+        """Whether lambda stands above where it began."""
+        return self.weight > START
+
     def strained(self, divergence: float, *, done: float) -> bool:
         """Whether more has diverged than is allowed though lambda has gone up for it."""
-        return self.weight > START and divergence > allowed_divergence(self.budget, done)
+        return self.raised and divergence > allowed_divergence(self.budget, done)
 
     def update(self, divergence: float, *, done: float, measurements: int) -> float:
         """Take one of the training's `measurements`, at the share `done` of its steps, and return the new lambda."""
         rate = min(_FASTEST, _TRAVEL / max(1, measurements))
         excess = divergence / allowed_divergence(self.budget, done) - 1.0
-        if excess < 0.0 and self.weight > START:
+        if excess < 0.0 and self.raised:
             rate *= _CAUTIOUS
         self.weight *= math.exp(rate * min(1.0, excess / _FULL_SPEED))
         self.weight = min(HIGHEST, max(LOWEST, self.weight))

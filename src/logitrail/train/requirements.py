@@ -135,20 +135,11 @@ def require_adapters(model: nn.Module, *, probes: bool) -> None:
             )
 
 
-def require_evaluation_labels(rows: Any) -> None:
-    """Raise `DataError` where no row of an evaluation set has a token to see a loss on when the steps are over."""
+def require_labels(rows: Any, what: str) -> None:
+    """Raise `DataError` where no row of `what`, a data set as TRL has prepared it or several by name, has a label."""
     for one in rows.values() if isinstance(rows, Mapping) else [rows]:
         if isinstance(one, Dataset) and labelled_positions(one) == 0:
             raise DataError(
-                "no row of the evaluation set (data.dev, eval_dataset) has a token of an answer; check that its responses "
-                "are not empty and that max_length leaves room for them, or leave the set out"
+                f"no row of {what} has a token to learn: every label is masked; check that the responses are "
+                "not empty and that max_length leaves room for them"
             )
-
-
-def require_labels(rows: Any) -> None:
-    """Raise `DataError` where no row of a data set, as TRL has prepared it, has a token to learn."""
-    if isinstance(rows, Dataset) and labelled_positions(rows) == 0:
-        raise DataError(
-            "no row of the training data has a token to learn: every label is masked; check that the responses are "
-            "not empty and that max_length leaves room for them"
-        )

@@ -33,11 +33,12 @@ class TaskLoss:
 
     Args:
         trainer: whose rows, collator and model these are. Rows are taken evenly over a data set, the first of a stream, in
-            batches of at most the training's own size, whose memory is known to be there.
+            batches of at most the training's own size, whose memory is known to be there. They are read now, once.
     """
 
     def __init__(self, trainer: STRTrainer) -> None:
         self._trainer = trainer
+        self._batches = list(self._mine())
 
     @torch.no_grad()
     def __call__(self) -> float:
@@ -50,7 +51,7 @@ class TaskLoss:
         model: Any = trainer.model
         total = torch.zeros(2, device=trainer.accelerator.device)
         with evaluation_mode(model), trainer.accelerator.autocast():
-            for features, counts in self._mine():
+            for features, counts in self._batches:
                 batch = trainer._prepare_inputs(trainer.data_collator(features))
                 inputs = {key: value for key, value in batch.items() if key not in (REFERENCE_KEY, ROWS_KEY)}
                 outputs = model(**inputs, use_cache=False, fused_lm_head=True)  # TRL's head, which keeps no logits
@@ -69,11 +70,10 @@ class TaskLoss:
         trainer = self._trainer
         args = trainer.args
         size = min(args.per_device_train_batch_size, args.per_device_eval_batch_size)
-        share = trainer.accelerator.process_index // trainer.get_tp_size()
         for rows in self._rows():
             batches = [rows[start : start + size] for start in range(0, len(rows), size)]
             for start in range(0, len(batches), trainer._ranks):
-                place = start + share
+                place = start + trainer._rank
                 yield batches[min(place, len(batches) - 1)], place < len(batches)
 
     def _rows(self) -> list[list[dict[str, Any]]]:

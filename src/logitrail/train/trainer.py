@@ -60,7 +60,6 @@ from logitrail.train.requirements import (
     require_arguments,
     require_companions,
     require_drift,
-    require_evaluation_labels,
     require_held,
     require_labels,
     require_mean_reference,
@@ -111,8 +110,7 @@ class STRTrainer(SFTTrainer):
     CE, STR, lambda and what is measured on probe prompts are logged apart (`ce`, `str`, `str_weight`, `divergence`,
     `drift`, `str_distance`, the mean anchor distance at the anchored positions, and `pull_back`, what moving the weights
     back left of the update since the last log, 1 where nothing was moved, and at the end `way_back`, what the way back left
-    of it); `ce` is what `loss` is in plain SFT. Evaluation
-    loss is the cross-entropy alone.
+    of it); `ce` is what `loss` is in plain SFT. Evaluation loss is the cross-entropy alone.
 
     Args:
         model: as for `SFTTrainer`: a path or a model, with an adapter or without one.
@@ -176,7 +174,7 @@ class STRTrainer(SFTTrainer):
         require_companions(companions, processes=self.accelerator.num_processes, fp16=args.fp16)
         safety_tokens.check(self._tokenizer)
         require_adapters(self.model, probes=held.probes)
-        require_labels(self.train_dataset)
+        require_labels(self.train_dataset, "the training data")
 
         self.anchor, self.positions, self._anchors_probes = held
         self.safety_tokens = safety_tokens
@@ -201,9 +199,11 @@ class STRTrainer(SFTTrainer):
         self._gauge = None if self._probes is None else Gauge(self.model, self._probes, self.accelerator)
         self._budget: Budget | None = None
         if self._gauge is not None and args.str_weight == "auto":
-            require_evaluation_labels(self.eval_dataset)
+            require_labels(self.eval_dataset, "the evaluation set (data.dev, eval_dataset)")
             replaced = bool(companions) or args.load_best_model_at_end
-            self._budget = Budget(args, self._gauge, self.accelerator, self.model, TaskLoss(self), replaced=replaced)
+            self._budget = Budget(
+                args, self._gauge, self.accelerator, self.model, lambda: TaskLoss(self), replaced=replaced
+            )
         self._references = []  # measured: what a provider still needs, it holds itself
         self._micro_batch = 0
         self.add_callback(_AfterStep(self))
@@ -231,15 +231,16 @@ class STRTrainer(SFTTrainer):
         probes = self._probes if self._anchors_probes else None
         if not rows and probes is None:
             return None
+        moving = self._budget if self._budget is not None and self._budget.moves_back else None
         return {
             "anchor": self.anchor,
             "penalty": self.args.str_penalty,
             "lambda": self._fixed_weight if self._budget is None else "auto",
             "kl_budget": None if self._budget is None else self._budget.controller.budget,
             # Where nothing moves weights back, no drift is kept.
-            "drift_budget": self._budget.drift_budget if self._budget is not None and self._budget.moves_back else None,
-            "loss_budget": self._budget.loss_budget if self._budget is not None and self._budget.moves_back else None,
-            "pull_back": self._budget is not None and self._budget.moves_back,
+            "drift_budget": None if moving is None else moving.drift_budget,
+            "loss_budget": None if moving is None else moving.loss_budget,
+            "pull_back": moving is not None,
             "tokens": len(self.safety_tokens),
             "rows": self.positions if rows else FREE,
             "reference": self.reference_name if rows else None,
@@ -474,8 +475,7 @@ class STRTrainer(SFTTrainer):
         if not (self._anchors_probes and self.str_probe_weight > 0 and self._is_probed):
             return None
         assert self._probes is not None
-        rank = self.accelerator.process_index // self.get_tp_size()
-        share = Share(self.state.global_step, self._micro_batch, self._accumulation_steps, rank, self._ranks)
+        share = Share(self.state.global_step, self._micro_batch, self._accumulation_steps, self._rank, self._ranks)
         self._micro_batch += 1
         return self._probes.drawn(self.args.str_probe_batch, share, next(self.model.parameters()).device)
 
@@ -483,6 +483,11 @@ class STRTrainer(SFTTrainer):
     def _ranks(self) -> int:
         """How many see batches of their own: the processes of one tensor-parallel group see the same."""
         return int(self.accelerator.num_processes // self.get_tp_size())
+
+    @property
+    def _rank(self) -> int:
+        """Which of them this process is."""
+        return int(self.accelerator.process_index // self.get_tp_size())
 
     def _joinable_parameters(self) -> int:
         """How many parameters the backbone has, where more rows may go through its pass; else 0.
