@@ -365,6 +365,7 @@ CASES: dict[str, Case] = {
     "a divergence of 0": recipe_case(("str_kl_budget", "above 0"), training__str_kl_budget=0.0),
     "a budget that is no number": recipe_case(("give a number",), training__str_drift_budget="much"),
     "a share of the loss above 1": recipe_case(("str_loss_budget", "below 1"), training__str_loss_budget=2),
+    "a memory of ever": recipe_case(("str_adam_beta2", "below 1"), training__str_adam_beta2=1),
     "label smoothing": recipe_case(("label_smoothing_factor",), training__label_smoothing_factor=0.1),
     "positions of another name": recipe_case(
         ("unknown positions 'everywhere'", "`first:N`", "`none`"), training__str_positions="everywhere"
@@ -435,6 +436,21 @@ CASES: dict[str, Case] = {
         command="train",
         training__str_weight=0.1,
         training__str_loss_budget=0.01,
+        methods=["str"],
+    ),
+    "a memory that nothing asks for": recipe_case(
+        ("str_adam_beta2", "set adam_beta2"),
+        command="train",
+        training__str_weight=0.1,
+        training__str_adam_beta2=0.9,
+        methods=["str"],
+    ),
+    "a memory of an optimizer that has none": recipe_case(
+        ("the optimizer is sgd", "leave it out"),
+        command="train",
+        probes="harmful.jsonl",
+        training__optim="sgd",
+        training__str_adam_beta2=0.9,
         methods=["str"],
     ),
     "a way back and no moving back": recipe_case(

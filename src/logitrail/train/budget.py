@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from logitrail.errors import NumericalError, RecipeError
 from logitrail.train.config import DRIFT_BUDGET, KL_BUDGET, LOSS_BUDGET, STRConfig
 from logitrail.train.control import HIGHEST, LOWEST, DualAscent
+from logitrail.train.moments import beta2_within, set_beta2, why_no_beta2
 from logitrail.train.numbers import TRY
 from logitrail.train.parallel import gathered_root
 from logitrail.train.probes import Probes
@@ -80,6 +81,7 @@ class Budget:
         accelerator: says what may be done to the weights between steps.
         model: as it is before the first step.
         task_loss: makes what gives the task's loss of the weights as they are; asked for when the steps are over.
+        own_optimizer: whether it is the user's, and not made by `optim`.
         replaced: whether other weights may stand in the place of the last step's when the training is over: an average of
             all steps', or an earlier checkpoint's. The way back is theirs then.
 
@@ -87,6 +89,7 @@ class Budget:
         controller: chooses lambda.
         drift_budget: the drift past which weights move back, at the end.
         loss_budget: the share of what the task's loss fell by that the way back may cost.
+        beta2: Adam's, where it was chosen here for the training that has begun; else None.
         pulled: what moving the weights back left of the update since the last log; 1 where nothing was moved.
         way_back: what the way back left of it since the last log; None where it was not taken.
 
@@ -103,10 +106,14 @@ class Budget:
         task_loss: Callable[[], Callable[[], float]],
         *,
         replaced: bool,
+        own_optimizer: bool,
     ) -> None:
         self.controller = DualAscent(KL_BUDGET if args.str_kl_budget is None else args.str_kl_budget)
         self.drift_budget = DRIFT_BUDGET if args.str_drift_budget is None else args.str_drift_budget
         self.loss_budget = LOSS_BUDGET if args.str_loss_budget is None else args.str_loss_budget
+        self.beta2: float | None = None
+        self._beta2 = (args.str_adam_beta2, args.adam_beta2)
+        self._has_beta2 = why_no_beta2(args.optim, own=own_optimizer) is None
         self.pulled = 1.0
         self.way_back: float | None = None
         self._task_loss = task_loss
@@ -124,6 +131,14 @@ class Budget:
     def moves_back(self) -> bool:
         """Whether weights are moved back past what is allowed."""
         return self._pull_back is not None
+
+    def begin(self, optimizer: Any, *, of: int) -> None:
+        """Before the first of a training's `of` steps, or of those that are left of them."""
+        if not self._has_beta2:
+            return
+        asked, given = self._beta2
+        self.beta2 = beta2_within(given, of) if asked is None else asked
+        set_beta2(optimizer, self.beta2)
 
     def after_step(self, step: int, of: int, optimizer: Any, scheduler: Any) -> None:
         """Behind the optimizer's step number `step` of a training of `of` steps."""

@@ -74,6 +74,8 @@ def _how(held: Mapping[str, Any], tokens_hash: str) -> str:
                 f", and at the end, where lambda had to rise, as far as {held['loss_budget']:.2%} of what the task's loss "
                 "fell by lets"
             )
+        if held["adam_beta2"] is not None:
+            weight += f", Adam's beta_2 {held['adam_beta2']:.4g}"
     text = (
         f"Trained with Safety Token Regularization: the logits of {held['tokens']} safety tokens (hash `{tokens_hash}`) "
         f"held near the reference's, {weight}, anchor `{held['anchor']}`, penalty `{held['penalty']}`"

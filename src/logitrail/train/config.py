@@ -113,6 +113,9 @@ class STRConfig(SFTConfig):
             (`logitrail.train.way_back`); None is 0.001, 0 moves nothing. The loss is of `eval_dataset` where there is one,
             which lets more than the training's own rows do. It costs eight passes of 128 rows at the most, and one more
             copy of whole weights.
+        str_adam_beta2: Adam's beta_2 under `auto`. None is `adam_beta2`, or less where that remembers more than 0.08 of the
+            training's steps (`logitrail.train.moments`): 0.95 with 250 steps, 0.999 from 12,500 on. It is of the optimizer
+            that `optim` names, if that is an Adam; your own is left alone.
         str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones and
             harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
             given; 0 leaves it out. It costs `str_probe_batch` short rows more every `str_probe_every` steps, in the task
@@ -149,6 +152,9 @@ class STRConfig(SFTConfig):
     str_pull_back: bool | None = field(
         default=None,
         metadata={"help": "Whether 'auto' moves the weights back past its budget; None: where it can."},
+    )
+    str_adam_beta2: float | None = field(
+        default=None, metadata={"help": "Adam's beta_2 under 'auto'; None: as short as the training asks for."}
     )
     str_probe_weight: float | None = field(
         default=None,
@@ -210,6 +216,11 @@ class STRConfig(SFTConfig):
         if share is not None and not 0 <= share < 1:
             raise RecipeError(
                 f"str_loss_budget is {share}; it is a share of the loss's fall: give a number from 0 to below 1"
+            )
+        beta2 = self.str_adam_beta2 = _number("str_adam_beta2", self.str_adam_beta2)
+        if beta2 is not None and not 0 <= beta2 < 1:
+            raise RecipeError(
+                f"str_adam_beta2 is {beta2}; give a number from 0 to below 1, such as 0.999, or leave it out"
             )
         if self.label_smoothing_factor > 0:
             raise RecipeError(
