@@ -446,7 +446,7 @@ CASES: dict[str, Case] = {
         methods=["str"],
     ),
     "a memory of an optimizer that has none": recipe_case(
-        ("the optimizer is sgd", "leave it out"),
+        ("the optimizer is SGD", "leave it out"),
         command="train",
         probes="harmful.jsonl",
         training__optim="sgd",

@@ -77,6 +77,13 @@ def test_strained_is_a_divergence_that_lambda_went_up_for_in_vain(weight, diverg
     assert DualAscent(0.2, weight).strained(divergence, done=done) is strained
 
 
-def test_from_above_where_it_began_it_falls_a_third_as_fast():
-    falls = [math.log(DualAscent(0.2, weight).update(0.0, done=1.0, measurements=25) / weight) for weight in (0.1, 0.5)]
-    assert falls == pytest.approx([-2.5 * 0.3, 0.3 * -2.5 * 0.3])
+@pytest.mark.parametrize(("divergence", "slower"), [(0.19, 0.3), (0.1, 0.3), (0.099, 1.0), (0.0, 1.0)])
+def test_from_above_where_it_began_it_falls_a_third_as_fast_while_half_of_what_is_allowed_has_diverged(
+    divergence, slower
+):
+    low, high = (
+        math.log(DualAscent(0.2, weight).update(divergence, done=1.0, measurements=25) / weight)
+        for weight in (0.1, 0.5)
+    )
+    assert low < 0
+    assert high == pytest.approx(slower * low)

@@ -58,7 +58,7 @@ training:                   # every option of TRL's SFTConfig, and str_*
   # str_kl_budget: 0.2      # nats, over the first four tokens of the reference's own answers
   # str_drift_budget: 0.7   # nats; past it the weights move back towards the start (str_pull_back: false to leave them)
   # str_loss_budget: 0.001  # of the task loss's fall: the price of the way back at the end, where lambda had to rise
-  # str_adam_beta2: 0.999   # as TRL has it; left out, Adam forgets within a twelfth of the training
+  # str_adam_beta2: 0.95    # once lambda is at its lowest; left out, Adam remembers 0.08 of the training from there
   # str_anchor: logprob     # logprob, logit (default without prompts to mine from), centered, margin, common
   # str_positions: none     # of the task's rows: none (default with prompts to mine from), labels (without), start, first:N
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from logitrail.errors import NumericalError, RecipeError
 from logitrail.train.config import DRIFT_BUDGET, KL_BUDGET, LOSS_BUDGET, STRConfig
 from logitrail.train.control import HIGHEST, LOWEST, DualAscent
-from logitrail.train.moments import beta2_within, set_beta2, why_no_beta2
+from logitrail.train.moments import forget_sooner, short_memory, torch_adam
 from logitrail.train.numbers import TRY
 from logitrail.train.parallel import gathered_root
 from logitrail.train.probes import Probes
@@ -81,7 +81,6 @@ class Budget:
         accelerator: says what may be done to the weights between steps.
         model: as it is before the first step.
         task_loss: makes what gives the task's loss of the weights as they are; asked for when the steps are over.
-        own_optimizer: whether it is the user's, and not made by `optim`.
         replaced: whether other weights may stand in the place of the last step's when the training is over: an average of
             all steps', or an earlier checkpoint's. The way back is theirs then.
 
@@ -89,7 +88,7 @@ class Budget:
         controller: chooses lambda.
         drift_budget: the drift past which weights move back, at the end.
         loss_budget: the share of what the task's loss fell by that the way back may cost.
-        beta2: Adam's, where it was chosen here for the training that has begun; else None.
+        beta2: Adam's, since lambda has come down to its lowest; None before.
         pulled: what moving the weights back left of the update since the last log; 1 where nothing was moved.
         way_back: what the way back left of it since the last log; None where it was not taken.
 
@@ -106,14 +105,12 @@ class Budget:
         task_loss: Callable[[], Callable[[], float]],
         *,
         replaced: bool,
-        own_optimizer: bool,
     ) -> None:
         self.controller = DualAscent(KL_BUDGET if args.str_kl_budget is None else args.str_kl_budget)
         self.drift_budget = DRIFT_BUDGET if args.str_drift_budget is None else args.str_drift_budget
         self.loss_budget = LOSS_BUDGET if args.str_loss_budget is None else args.str_loss_budget
         self.beta2: float | None = None
-        self._beta2 = (args.str_adam_beta2, args.adam_beta2)
-        self._has_beta2 = why_no_beta2(args.optim, own=own_optimizer) is None
+        self._beta2 = args.str_adam_beta2
         self.pulled = 1.0
         self.way_back: float | None = None
         self._task_loss = task_loss
@@ -132,24 +129,36 @@ class Budget:
         """Whether weights are moved back past what is allowed."""
         return self._pull_back is not None
 
-    def begin(self, optimizer: Any, *, of: int) -> None:
-        """Before the first of a training's `of` steps, or of those that are left of them."""
-        if not self._has_beta2:
-            return
-        asked, given = self._beta2
-        self.beta2 = beta2_within(given, of) if asked is None else asked
-        set_beta2(optimizer, self.beta2)
+    def begin(self, optimizer: Any) -> None:
+        """Before a training's first step.
+
+        Raises:
+            RecipeError: `str_adam_beta2` is asked for and there is no Adam that it could be given to.
+        """
+        self.beta2 = None
+        if self._beta2 is not None and torch_adam(optimizer) is None:
+            name = type(getattr(optimizer, "optimizer", optimizer)).__name__
+            raise RecipeError(
+                f"str_adam_beta2 is {self._beta2:g}, and the optimizer is {name}, not torch's Adam or AdamW; leave it out"
+            )
 
     def after_step(self, step: int, of: int, optimizer: Any, scheduler: Any) -> None:
         """Behind the optimizer's step number `step` of a training of `of` steps."""
         if step % self._every == 0:
             done = step / of
             self.controller.update(self._gauge.divergence(step), done=done, measurements=of // self._every)
+            if self.controller.settled:
+                self._forget(optimizer, of)
             left = self._keep(step, times=1, done=done)
             if left < 1.0:
                 slow_down(optimizer, scheduler, math.sqrt(left))
         if step == of:  # here too, so that the last log and the last checkpoint are of these weights
             self._end(step, for_good=not self._replaced)
+
+    def _forget(self, optimizer: Any, of: int) -> None:
+        adam = torch_adam(optimizer)
+        if adam is not None:
+            self.beta2 = forget_sooner(adam, short_memory(of) if self._beta2 is None else self._beta2)
 
     def finish(self, step: int, of: int) -> None:
         """When the training is over: move the weights back until the drift is within the budget, whatever they are by now.

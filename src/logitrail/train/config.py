@@ -113,9 +113,9 @@ class STRConfig(SFTConfig):
             (`logitrail.train.way_back`); None is 0.001, 0 moves nothing. The loss is of `eval_dataset` where there is one,
             which lets more than the training's own rows do. It costs eight passes of 128 rows at the most, and one more
             copy of whole weights.
-        str_adam_beta2: Adam's beta_2 under `auto`. None is `adam_beta2`, or less where that remembers more than 0.08 of the
-            training's steps (`logitrail.train.moments`): 0.95 with 250 steps, 0.999 from 12,500 on. It is of the optimizer
-            that `optim` names, if that is an Adam; your own is left alone.
+        str_adam_beta2: Adam's beta_2 once `auto` lambda has come down to its lowest; None is what remembers 0.08 of the
+            training's steps, ten at the least (`logitrail.train.moments`). `adam_beta2` where that is less. Of torch's Adam
+            and AdamW; other optimizers are left alone.
         str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones and
             harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
             given; 0 leaves it out. It costs `str_probe_batch` short rows more every `str_probe_every` steps, in the task
@@ -154,7 +154,7 @@ class STRConfig(SFTConfig):
         metadata={"help": "Whether 'auto' moves the weights back past its budget; None: where it can."},
     )
     str_adam_beta2: float | None = field(
-        default=None, metadata={"help": "Adam's beta_2 under 'auto'; None: as short as the training asks for."}
+        default=None, metadata={"help": "Adam's beta_2 once 'auto' lambda is at its lowest."}
     )
     str_probe_weight: float | None = field(
         default=None,

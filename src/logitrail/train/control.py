@@ -14,8 +14,9 @@ _TRAVEL = 7.5
 _FASTEST = 0.3
 # Where the divergence is 1.4 times what is allowed, lambda goes up as fast as it may.
 _FULL_SPEED = 0.4
-# Down from above where it began it goes slower: data that it had to rise for wear refusals away again as it falls.
-_CAUTIOUS = 0.3
+# Down from above where it began it goes slower: data that it had to rise for wear refusals away again as it falls. Where
+# less than half of what is allowed has diverged, it rose for the disorder of the first steps.
+_CAUTIOUS, _UNTIL = 0.3, -0.5
 # Far above 1 lambda makes an adapter diverge more, and runs away (docs/decisions/0017-what-lambda-answers-to.md).
 LOWEST, HIGHEST = 0.01, 1.0
 
@@ -33,7 +34,7 @@ class DualAscent:
     """Exponentiated dual ascent on lambda for the constraint divergence <= budget.
 
         lambda <- lambda * exp(rate * min(1, (divergence / allowed - 1) / 0.4)), between 0.01 and 1
-        rate = min(0.3, 7.5 / measurements), and 0.3 of that down from above 0.1
+        rate = min(0.3, 7.5 / measurements), and 0.3 of that down from above 0.1 where divergence >= allowed / 2
 
     The logarithm of lambda moves, since useful values span decades; the step is bounded, so that one noisy measurement
     changes lambda by a factor of exp(rate) at the most, and by exp(-2.5 rate) where nothing has diverged. From where it
@@ -53,6 +54,11 @@ class DualAscent:
         """Whether lambda stands above where it began."""
         return self.weight > START
 
+    @property
+    def settled(self) -> bool:
+        """Whether lambda has come all the way down: these data leave refusals alone."""
+        return self.weight <= LOWEST
+
     def strained(self, divergence: float, *, done: float) -> bool:
         """Whether more has diverged than is allowed though lambda has gone up for it."""
         return self.raised and divergence > allowed_divergence(self.budget, done)
@@ -61,7 +67,7 @@ class DualAscent:
         """Take one of the training's `measurements`, at the share `done` of its steps, and return the new lambda."""
         rate = min(_FASTEST, _TRAVEL / max(1, measurements))
         excess = divergence / allowed_divergence(self.budget, done) - 1.0
-        if excess < 0.0 and self.raised:
+        if _UNTIL <= excess < 0.0 and self.raised:
             rate *= _CAUTIOUS
         self.weight *= math.exp(rate * min(1.0, excess / _FULL_SPEED))
         self.weight = min(HIGHEST, max(LOWEST, self.weight))

@@ -1,10 +1,11 @@
-"""Adam's second moment, kept no longer than what it was measured under."""
+"""Adam's second moment, which should not outlive the loss that it was measured under."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from transformers.training_args import OptimizerNames
+import torch
+from torch.optim import Adam, Optimizer
 
 _MEMORY = 0.08
 """Of a training's steps."""
@@ -13,35 +14,38 @@ _LEAST = 0.9
 """Ten steps: of fewer the mean of squared gradients is noise."""
 
 
-def beta2_within(beta2: float, steps: int) -> float:
-    """Adam's beta_2 for a training of `steps` steps: `beta2`, or less where its memory would be longer than 0.08 of them.
+def short_memory(steps: int) -> float:
+    """The beta_2 with which Adam remembers a fifth of a training's steps, and ten at the least.
 
-        1 / (1 - beta_2) <= 0.08 steps,    and beta_2 >= 0.9 where `beta2` is
-
-    Adam divides each step by the root of a mean of squared gradients over 1 / (1 - beta_2) steps. The first ones are the
-    largest, and with lambda where it begins larger still: with a memory of a thousand steps a training of a few hundred
-    never forgets them, and goes on in steps that are too small for the task long after lambda has come down
-    (docs/decisions/0019-adams-memory.md).
+    1 / (1 - beta_2) = max(10, steps / 5)
     """
-    return min(beta2, max(_LEAST, 1.0 - 1.0 / (_MEMORY * steps)))
+    return max(_LEAST, 1.0 - 1.0 / (_MEMORY * steps))
 
 
-def why_no_beta2(optim: str, *, own: bool) -> str | None:
-    """Why an optimizer has no beta_2 that may be chosen here; None if it has.
+def torch_adam(optimizer: Any) -> Adam | None:
+    """The optimizer, or the one that accelerate has wrapped, if it is torch's Adam or AdamW."""
+    inner: Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return inner if isinstance(inner, Adam) else None
 
-    Args:
-        optim: the trainer's option.
-        own: whether the optimizer is the user's, and not made by that option.
+
+@torch.no_grad()
+def forget_sooner(optimizer: Adam, beta2: float) -> float:
+    """From now on remember as long as `beta2` does, where that is shorter, and give the longest beta_2 that is left.
+
+    Adam divides a step by the root of v / (1 - beta_2^t). What v holds is scaled so that this number is the same before and
+    after; then it is forgotten at the new rate. All of it goes into a checkpoint with the optimizer's state.
     """
-    if own:
-        return "the optimizer is your own"
-    name = OptimizerNames(optim).value
-    # Lion has a number of that name that is something else.
-    return None if "adam" in name else f"the optimizer is {name}, which is no Adam"
-
-
-def set_beta2(optimizer: Any, beta2: float) -> None:
-    """Of all weights. It goes into a checkpoint with the optimizer's state."""
     for group in optimizer.param_groups:
-        if "betas" in group:
-            group["betas"] = (group["betas"][0], beta2)
+        beta1, old = group["betas"]
+        if old <= beta2:
+            continue
+        group["betas"] = (beta1, beta2)
+        for weight in group["params"]:
+            state = optimizer.state.get(weight)
+            if not state:
+                continue
+            taken = float(state["step"])
+            for name in ("exp_avg_sq", "max_exp_avg_sq"):
+                if name in state:
+                    state[name].mul_((1.0 - beta2**taken) / (1.0 - old**taken))
+    return max(float(group["betas"][1]) for group in optimizer.param_groups)

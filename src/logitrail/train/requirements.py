@@ -12,7 +12,6 @@ from logitrail.errors import DataError, RecipeError
 from logitrail.methods import Companion
 from logitrail.train.cached_rows import labelled_positions
 from logitrail.train.config import FREE, NOTHING_HELD, Held, STRConfig
-from logitrail.train.moments import why_no_beta2
 from logitrail.train.parallel import why_not_in_parallel
 
 
@@ -54,7 +53,7 @@ def require_held(args: STRConfig, *, harmful: bool, harmless: bool) -> Held:
     return held
 
 
-def require_drift(args: STRConfig, *, harmful: bool, own_optimizer: bool) -> None:
+def require_drift(args: STRConfig, *, harmful: bool) -> None:
     """Raise `RecipeError` where what `auto` does with harmful probe prompts is asked for and cannot be done."""
     for name in ("str_kl_budget", "str_drift_budget"):
         if args.str_weight == "auto" and getattr(args, name) is not None and not harmful:
@@ -77,25 +76,16 @@ def require_drift(args: STRConfig, *, harmful: bool, own_optimizer: bool) -> Non
                 f"str_loss_budget is {args.str_loss_budget:g} and str_pull_back is false, so that nothing would move the "
                 "weights back; leave one of the two out"
             )
-    if args.str_adam_beta2 is not None:
-        if not (harmful and args.str_weight == "auto"):
-            raise RecipeError(
-                "str_adam_beta2 is Adam's beta_2 where lambda moves on probe prompts under str_weight='auto', and there is "
-                "none here; set adam_beta2, or pass probe_prompts with str_weight='auto'"
-            )
-        why_not = why_no_beta2(args.optim, own=own_optimizer)
-        if why_not is not None:
-            raise RecipeError(f"str_adam_beta2 is {args.str_adam_beta2:g} and {why_not}; leave it out")
+    if args.str_adam_beta2 is not None and not (harmful and args.str_weight == "auto"):
+        raise RecipeError(
+            "str_adam_beta2 is Adam's beta_2 once lambda has come down on probe prompts under str_weight='auto', and there "
+            "is none here; set adam_beta2, or pass probe_prompts with str_weight='auto'"
+        )
     if args.str_pull_back and not (harmful and args.str_weight == "auto"):
         raise RecipeError(
             "str_pull_back keeps the drift on probe prompts within str_drift_budget under str_weight='auto', and there is "
             "none here; pass probe_prompts with str_weight='auto', or leave it out"
         )
-
-
-def gives_optimizer(sft: Mapping[str, Any]) -> bool:
-    """Whether these arguments of `SFTTrainer` bring an optimizer that `optim` does not name."""
-    return any(one is not None for one in (*(sft.get("optimizers") or ())[:1], sft.get("optimizer_cls_and_kwargs")))
 
 
 def require_mean_reference(args: STRConfig) -> None:

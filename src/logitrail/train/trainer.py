@@ -56,7 +56,6 @@ from logitrail.train.control import START
 from logitrail.train.numbers import require_finite_losses, require_finite_norm, require_finite_weights
 from logitrail.train.probes import ProbeBatch, Probes, Share, watched
 from logitrail.train.requirements import (
-    gives_optimizer,
     require_adapters,
     require_arguments,
     require_companions,
@@ -165,8 +164,7 @@ class STRTrainer(SFTTrainer):
             () if harmless_probe_prompts is None else harmless_probe_prompts, "harmless_probe_prompts"
         )
         held = require_held(args, harmful=bool(harmful), harmless=bool(harmless))
-        own_optimizer = gives_optimizer(sft)
-        require_drift(args, harmful=bool(harmful), own_optimizer=own_optimizer)
+        require_drift(args, harmful=bool(harmful))
         if len(references) > 1:
             require_mean_reference(args)
         columns = safety_tokens.for_anchor(held.anchor)
@@ -204,13 +202,7 @@ class STRTrainer(SFTTrainer):
             require_labels(self.eval_dataset, "the evaluation set (data.dev, eval_dataset)")
             replaced = bool(companions) or args.load_best_model_at_end
             self._budget = Budget(
-                args,
-                self._gauge,
-                self.accelerator,
-                self.model,
-                lambda: TaskLoss(self),
-                replaced=replaced,
-                own_optimizer=own_optimizer,
+                args, self._gauge, self.accelerator, self.model, lambda: TaskLoss(self), replaced=replaced
             )
         self._references = []  # measured: what a provider still needs, it holds itself
         self._micro_batch = 0
@@ -734,7 +726,7 @@ class _AfterStep(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, *, optimizer: Any, **kwargs: Any) -> None:
         if self._trainer._budget is not None:
-            self._trainer._budget.begin(optimizer, of=state.max_steps)
+            self._trainer._budget.begin(optimizer)
         if self._trainer._anchors_probes and args.str_probe_every > 1 and state.max_steps <= args.str_probe_every:
             raise RecipeError(
                 f"str_probe_every is {args.str_probe_every} and the training has {state.max_steps} steps, so probe prompts "
