@@ -60,3 +60,17 @@ def test_facts_of_one_word_hold_for_what_it_is_joined_to():
     assert not any(method(name).watches_cache for name in ("sft+ema", "str", "mix"))
     for part in METHODS.values():
         assert part.options.model_validate(dict(part.small)) is not None
+
+
+def test_what_holds_no_token_takes_no_option_of_a_lambda_that_moves():
+    """One recipe has both: what `str` is told must not stop `sft`."""
+    moving = {
+        "str_kl_budget": 0.1,
+        "str_drift_budget": 0.5,
+        "str_loss_budget": 0.01,
+        "str_pull_back": True,
+        "str_adam_beta2": 0.9,
+    }
+    options = {**moving, "learning_rate": 1e-3}
+    assert method("str").training(options) == options
+    assert method("sft").training(options) == {"learning_rate": 1e-3, "str_weight": 0.0, "str_probe_weight": 0.0}

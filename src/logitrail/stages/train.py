@@ -33,7 +33,7 @@ from logitrail.train.checkpoints import STATE_FILE, by_step
 from logitrail.train.config import FREE, settle
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
-from logitrail.train.requirements import require_held
+from logitrail.train.requirements import require_drift, require_held
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -134,8 +134,8 @@ def method_config(
     """The configuration with which that method trains; checkpoints go into its own folder unless another is named.
 
     Raises:
-        RecipeError: an option does not exist, its value cannot work, probe prompts of a kind are missing, or nothing would
-            be held.
+        RecipeError: an option does not exist, its value cannot work, probe prompts of a kind are missing, nothing would be
+            held, or a budget could not be kept.
     """
     require_known_options(context.recipe.method_options)
     config = str_config(
@@ -145,7 +145,9 @@ def method_config(
         cache_dir=context.out / "train" / name / "cache" if method(name).changes_rows else context.out / "cache",
         seed=context.recipe.seed,
     )
-    require_held(config, **_probe_kinds(context))
+    kinds = _probe_kinds(context)
+    require_held(config, **kinds)
+    require_drift(config, harmful=kinds["harmful"])
     return config
 
 

@@ -130,12 +130,11 @@ class Budget:
         return self._pull_back is not None
 
     def begin(self, optimizer: Any) -> None:
-        """Before a training's first step.
+        """Before the first step of a training, or of what is left of one.
 
         Raises:
             RecipeError: `str_adam_beta2` is asked for and there is no Adam that it could be given to.
         """
-        self.beta2 = None
         if self._beta2 is not None and torch_adam(optimizer) is None:
             name = type(getattr(optimizer, "optimizer", optimizer)).__name__
             raise RecipeError(
@@ -206,8 +205,8 @@ class Budget:
         """Whether there is something of that to say."""
         return self.pulled < 1.0 or self.way_back is not None
 
-    def resume(self, *, weight: float, pulled: float) -> None:
+    def resume(self, *, weight: float, pulled: float, beta2: float | None) -> None:
         """Go on from a checkpoint's numbers."""
-        self.pulled = pulled
+        self.pulled, self.beta2 = pulled, beta2
         if math.isfinite(weight) and weight > 0:
             self.controller.weight = min(HIGHEST, max(LOWEST, weight))

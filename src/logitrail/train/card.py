@@ -75,7 +75,7 @@ def _how(held: Mapping[str, Any], tokens_hash: str) -> str:
                 "fell by lets"
             )
         if held["adam_beta2"] is not None:
-            weight += f", Adam's beta_2 {held['adam_beta2']:.4g}"
+            weight += f", Adam's beta_2 {held['adam_beta2']:.4g} from where lambda had come down"
     text = (
         f"Trained with Safety Token Regularization: the logits of {held['tokens']} safety tokens (hash `{tokens_hash}`) "
         f"held near the reference's, {weight}, anchor `{held['anchor']}`, penalty `{held['penalty']}`"

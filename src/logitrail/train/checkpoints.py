@@ -48,6 +48,7 @@ class _StateFile(BaseModel):
     step: int
     str_weight: Annotated[float, Field(allow_inf_nan=False)]
     pulled: Annotated[float, Field(ge=0, le=1)] = 1.0  # not in states from before weights were moved back
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] | None = None  # not in states from before Adam was made to forget
     num_tokens: int
     files: dict[str, str]
     content_hash: str

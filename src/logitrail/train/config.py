@@ -115,7 +115,7 @@ class STRConfig(SFTConfig):
             copy of whole weights.
         str_adam_beta2: Adam's beta_2 once `auto` lambda has come down to its lowest; None is what remembers 0.08 of the
             training's steps, ten at the least (`logitrail.train.moments`). `adam_beta2` where that is less. Of torch's Adam
-            and AdamW; other optimizers are left alone.
+            and AdamW; others, such as those of bitsandbytes and DeepSpeed, are left alone.
         str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones and
             harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
             given; 0 leaves it out. It costs `str_probe_batch` short rows more every `str_probe_every` steps, in the task

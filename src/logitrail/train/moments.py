@@ -10,16 +10,16 @@ from torch.optim import Adam, Optimizer
 _MEMORY = 0.08
 """Of a training's steps."""
 
-_LEAST = 0.9
-"""Ten steps: of fewer the mean of squared gradients is noise."""
+_LEAST = 10
+"""Steps: of fewer the mean of squared gradients is noise."""
 
 
 def short_memory(steps: int) -> float:
-    """The beta_2 with which Adam remembers a fifth of a training's steps, and ten at the least.
+    """The beta_2 with which Adam remembers 0.08 of a training's steps, and ten at the least.
 
-    1 / (1 - beta_2) = max(10, steps / 5)
+    1 / (1 - beta_2) = max(10, 0.08 steps)
     """
-    return max(_LEAST, 1.0 - 1.0 / (_MEMORY * steps))
+    return 1.0 - 1.0 / max(_LEAST, _MEMORY * steps)
 
 
 def torch_adam(optimizer: Any) -> Adam | None:
@@ -33,19 +33,17 @@ def forget_sooner(optimizer: Adam, beta2: float) -> float:
     """From now on remember as long as `beta2` does, where that is shorter, and give the longest beta_2 that is left.
 
     Adam divides a step by the root of v / (1 - beta_2^t). What v holds is scaled so that this number is the same before and
-    after; then it is forgotten at the new rate. All of it goes into a checkpoint with the optimizer's state.
+    after; then it is forgotten at the new rate. All of it goes into a checkpoint with the optimizer's state. With amsgrad,
+    which divides by the largest there ever was, nothing is forgotten, and the group is left as it is.
     """
     for group in optimizer.param_groups:
         beta1, old = group["betas"]
-        if old <= beta2:
+        if old <= beta2 or group["amsgrad"]:
             continue
         group["betas"] = (beta1, beta2)
         for weight in group["params"]:
-            state = optimizer.state.get(weight)
-            if not state:
-                continue
-            taken = float(state["step"])
-            for name in ("exp_avg_sq", "max_exp_avg_sq"):
-                if name in state:
-                    state[name].mul_((1.0 - beta2**taken) / (1.0 - old**taken))
+            state = optimizer.state.get(weight, {})
+            taken = float(state.get("step", 0.0))
+            if taken > 0:
+                state["exp_avg_sq"].mul_((1.0 - beta2**taken) / (1.0 - old**taken))
     return max(float(group["betas"][1]) for group in optimizer.param_groups)

@@ -78,8 +78,8 @@ def require_drift(args: STRConfig, *, harmful: bool) -> None:
             )
     if args.str_adam_beta2 is not None and not (harmful and args.str_weight == "auto"):
         raise RecipeError(
-            "str_adam_beta2 is Adam's beta_2 once lambda has come down on probe prompts under str_weight='auto', and there "
-            "is none here; set adam_beta2, or pass probe_prompts with str_weight='auto'"
+            "str_adam_beta2 is Adam's beta_2 once a lambda that moves on probe prompts (str_weight='auto') has come down, "
+            "and there is none here; set adam_beta2, or pass probe_prompts with str_weight='auto'"
         )
     if args.str_pull_back and not (harmful and args.str_weight == "auto"):
         raise RecipeError(

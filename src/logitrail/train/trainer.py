@@ -681,6 +681,7 @@ class STRTrainer(SFTTrainer):
                 "step": self.state.global_step,
                 "str_weight": self.str_weight,
                 "pulled": 1.0 if self._budget is None else self._budget.pulled,
+                "adam_beta2": None if self._budget is None else self._budget.beta2,
                 "num_tokens": self._total_train_tokens,
             }
             with storage_errors(folder):
@@ -698,7 +699,11 @@ class STRTrainer(SFTTrainer):
         # TRL counts from 0 again, so the log of a resumed training would differ from an unbroken one's.
         self._total_train_tokens = int(state.get("num_tokens", 0))
         if self._budget is not None:
-            self._budget.resume(weight=float(state["str_weight"]), pulled=float(state.get("pulled", 1.0)))
+            self._budget.resume(
+                weight=float(state["str_weight"]),
+                pulled=float(state.get("pulled", 1.0)),
+                beta2=state.get("adam_beta2"),
+            )
         if self._companions:
             self._load_companions(Path(resume_from_checkpoint) / _COMPANIONS_FILE)
 
