@@ -53,6 +53,7 @@ def str_trainer(
     companions: Any = (),
     references: Any = (None,),
     eval_dataset: Any = None,
+    optimizers: Any = (None, None),
     **options: Any,
 ) -> STRTrainer:
     return STRTrainer(
@@ -68,6 +69,7 @@ def str_trainer(
         terms=terms,
         companions=companions,
         references=references,
+        optimizers=optimizers,
     )
 
 

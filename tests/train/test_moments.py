@@ -6,15 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logitrail import STRConfig, STRTrainer
 from logitrail.errors import RecipeError
 from logitrail.train.moments import forget_sooner, short_memory, torch_adam
-from tests.tiny import chat_rows, tiny_llama
-from tests.train.setting import HARMLESS, PROBES, common, largest_difference, lora, str_trainer, weights
+from tests.tiny import tiny_llama
+from tests.train.setting import HARMLESS, largest_difference, lora, str_trainer, weights
 
 # A divergence budget that everything keeps within: lambda is at its lowest at the fourth measurement, after step 8.
 QUIET = {"str_weight": "auto", "str_kl_budget": 100.0, "str_drift_every": 2, "harmless": HARMLESS, "max_steps": 14}
@@ -140,35 +138,21 @@ def test_a_resumed_training_remembers_as_long(tokenizer, tokens, tmp_path):
         assert again.held["adam_beta2"] == first.held["adam_beta2"] == 0.9
 
 
-def with_optimizer(tokenizer, tokens, folder, optimizer=None, **options):
-    model = tiny_llama(tokenizer)
-    return STRTrainer(
-        model,
-        STRConfig(
-            **common(folder, **{name: value for name, value in {**QUIET, **options}.items() if name != "harmless"})
-        ),
-        Dataset.from_list(chat_rows()),
-        safety_tokens=tokens,
-        processing_class=tokenizer,
-        probe_prompts=PROBES,
-        harmless_probe_prompts=HARMLESS,
-        optimizers=(None if optimizer is None else optimizer(model.parameters(), lr=1e-3), None),
-    )
-
-
 @pytest.mark.parametrize("options", [{"optim": "sgd"}, {"optim": "adafactor"}])
 def test_an_optimizer_that_has_none_is_left_alone(tokenizer, tokens, tmp_path, options):
-    trainer = with_optimizer(tokenizer, tokens, tmp_path, **options)
+    trainer = str_trainer(tokenizer, tokens, tmp_path, **QUIET, **options)
     trainer.train()
     assert trainer.held["adam_beta2"] is None
-    asked = with_optimizer(tokenizer, tokens, tmp_path, **options, str_adam_beta2=0.9)
+    asked = str_trainer(tokenizer, tokens, tmp_path, **QUIET, **options, str_adam_beta2=0.9)
     with pytest.raises(RecipeError, match="not torch's Adam or AdamW; leave it out"):
         asked.train()
     assert asked.state.global_step == 0
 
 
 def test_an_adam_of_ones_own_forgets_too(tokenizer, tokens, tmp_path):
-    trainer = with_optimizer(tokenizer, tokens, tmp_path, torch.optim.Adam)
+    model = tiny_llama(tokenizer)
+    own = torch.optim.Adam(model.parameters(), lr=1e-3)
+    trainer = str_trainer(tokenizer, tokens, tmp_path, model=model, optimizers=(own, None), **QUIET)
     trainer.train()
     assert beta2(trainer) == trainer.held["adam_beta2"] == 0.9
 
@@ -184,4 +168,4 @@ def test_an_adam_of_ones_own_forgets_too(tokenizer, tokens, tmp_path):
 )
 def test_what_cannot_work_is_said(tokenizer, tokens, tmp_path, options, words):
     with pytest.raises(RecipeError, match=words):
-        with_optimizer(tokenizer, tokens, tmp_path, **options)
+        str_trainer(tokenizer, tokens, tmp_path, **{**QUIET, **options})

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from logitrail.errors import NumericalError, RecipeError
 from logitrail.train.config import DRIFT_BUDGET, KL_BUDGET, LOSS_BUDGET, STRConfig
 from logitrail.train.control import HIGHEST, LOWEST, DualAscent
-from logitrail.train.moments import forget_sooner, short_memory, torch_adam
+from logitrail.train.moments import forget_sooner, short_memory, torch_adam, unwrapped
 from logitrail.train.numbers import TRY
 from logitrail.train.parallel import gathered_root
 from logitrail.train.probes import Probes
@@ -136,7 +136,7 @@ class Budget:
             RecipeError: `str_adam_beta2` is asked for and there is no Adam that it could be given to.
         """
         if self._beta2 is not None and torch_adam(optimizer) is None:
-            name = type(getattr(optimizer, "optimizer", optimizer)).__name__
+            name = type(unwrapped(optimizer)).__name__
             raise RecipeError(
                 f"str_adam_beta2 is {self._beta2:g}, and the optimizer is {name}, not torch's Adam or AdamW; leave it out"
             )

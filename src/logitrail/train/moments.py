@@ -22,9 +22,15 @@ def short_memory(steps: int) -> float:
     return 1.0 - 1.0 / max(_LEAST, _MEMORY * steps)
 
 
-def torch_adam(optimizer: Any) -> Adam | None:
-    """The optimizer, or the one that accelerate has wrapped, if it is torch's Adam or AdamW."""
+def unwrapped(optimizer: Any) -> Optimizer:
+    """The optimizer that accelerate has wrapped, or the one that it has not."""
     inner: Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return inner
+
+
+def torch_adam(optimizer: Any) -> Adam | None:
+    """The optimizer without its wrapper, if it is torch's Adam or AdamW."""
+    inner = unwrapped(optimizer)
     return inner if isinstance(inner, Adam) else None
 
 
