@@ -445,6 +445,13 @@ CASES: dict[str, Case] = {
         training__str_adam_beta2=0.9,
         methods=["str"],
     ),
+    "an answer weight below nothing": recipe_case(("str_answer_weight", "at least 0"), training__str_answer_weight=-1),
+    "an answer weight with nothing to hold": recipe_case(
+        ("str_answer_weight", "no probe tokens", "leave it out"),
+        command="train",
+        training__str_answer_weight=0.5,
+        methods=["str"],
+    ),
     "a memory of an optimizer that has none": recipe_case(
         ("the optimizer is SGD", "leave it out"),
         command="train",

@@ -62,7 +62,7 @@ def test_facts_of_one_word_hold_for_what_it_is_joined_to():
         assert part.options.model_validate(dict(part.small)) is not None
 
 
-def test_what_holds_no_token_takes_no_option_of_a_lambda_that_moves():
+def test_what_holds_no_token_takes_no_option_of_anchors():
     """One recipe has both: what `str` is told must not stop `sft`."""
     moving = {
         "str_kl_budget": 0.1,
@@ -70,6 +70,7 @@ def test_what_holds_no_token_takes_no_option_of_a_lambda_that_moves():
         "str_loss_budget": 0.01,
         "str_pull_back": True,
         "str_adam_beta2": 0.9,
+        "str_answer_weight": 0.5,
     }
     options = {**moving, "learning_rate": 1e-3}
     assert method("str").training(options) == options

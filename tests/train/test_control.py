@@ -87,3 +87,13 @@ def test_from_above_where_it_began_it_falls_a_third_as_fast_while_half_of_what_i
     )
     assert low < 0
     assert high == pytest.approx(slower * low)
+
+
+@pytest.mark.parametrize(("done", "needed"), [(0.1, False), (0.49, False), (0.5, True), (1.0, True)])
+def test_a_rise_behind_the_first_half_is_remembered(done, needed):
+    ascent = DualAscent(0.2)
+    ascent.update(5.0, done=done, measurements=25)
+    for _ in range(25):
+        ascent.update(0.0, done=1.0, measurements=25)
+    assert not ascent.raised
+    assert ascent.needed is needed

@@ -221,13 +221,18 @@ def test_the_logged_probe_loss_is_the_mean_over_the_steps_that_have_it(tokenizer
     assert logs == [{1: logs[0][1], 3: logs[0][3]}, {4: pytest.approx((logs[0][1] + logs[0][3]) / 2)}]
 
 
-@pytest.mark.parametrize("tokens_held", [1, 4])
-def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path, tokens_held):
+@pytest.mark.parametrize(
+    ("tokens_held", "weight", "counted"), [(1, None, 0), (4, None, 1.0), (4, 0.25, 0.25), (4, 0, 0)]
+)
+@pytest.mark.parametrize("references", [1, 2])
+def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path, tokens_held, weight, counted, references):
+    """The held tokens' part at both prompts, and that of the answer's own tokens at the harmful one alone."""
     from logitrail.models.chat import generation_ids
 
     trainer = str_trainer(
         tokenizer, tokens, tmp_path, probes=PROBES[:1], harmless=HARMLESS[:1], str_probe_weight=1.0, str_probe_batch=2,
-        str_anchor="logprob", str_probe_tokens=tokens_held,
+        str_anchor="logprob", str_probe_tokens=tokens_held, str_answer_weight=weight,
+        references=(None, tiny_llama(tokenizer))[:references],
     )  # fmt: skip
     start = tiny_llama(tokenizer)
     with torch.no_grad():
@@ -244,15 +249,20 @@ def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path, token
         return ids + answer, len(answer)
 
     def logprobs(model, ids, positions):
-        logits = model(input_ids=torch.tensor([ids])).logits[0, -positions - 1 : -1]
-        return logits.log_softmax(-1)[:, list(tokens.ids)]
+        return model(input_ids=torch.tensor([ids])).logits[0, -positions - 1 : -1].log_softmax(-1)
 
     contexts = [answered(prompt) for prompt in prompts]
-    differences = [logprobs(trainer.model, *context) - logprobs(start, *context).detach() for context in contexts]
+    moved = [logprobs(trainer.model, *context) - logprobs(start, *context).detach() for context in contexts]
+    differences = [difference[:, list(tokens.ids)] for difference in moved]
+    ids, positions = contexts[0]
+    own = moved[0].gather(-1, torch.tensor(ids[-positions:])[:, None])
     ours = trainer._probes.loss(trainer.model, trainer._probes.drawn(2, Share(step=3), trainer.args.device))
     naive = torch.stack([difference.square().mean() for difference in differences]).mean()
+    naive = naive + counted * own.square().mean() / 2
     torch.testing.assert_close(ours, naive, rtol=1e-4, atol=1e-5)
-    assert ours.requires_grad
+    assert trainer.held["probes"]["answer_weight"] == counted
+    wanted, found = (torch.autograd.grad(loss, trainer.model.model.norm.weight)[0] for loss in (naive, ours))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(trainer._probes.drift(trainer.model), differences[0].abs().mean(), rtol=1e-4, atol=1e-5)
 
 
@@ -382,6 +392,21 @@ def test_a_masked_batch_is_an_error(tokenizer, tokens, tmp_path):
     )
     with pytest.raises(DataError, match="every label of the batch at step"):
         trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"harmless": HARMLESS, "str_anchor": "logit"}, "the anchor is 'logit', with 8 tokens; leave it out"),
+        ({"harmless": HARMLESS, "str_probe_tokens": 1}, "with 1 tokens"),
+        ({"str_anchor": "logprob"}, "no probe tokens; leave it out"),
+        ({"harmless": HARMLESS, "str_answer_weight": -1}, "at least 0"),
+        ({"harmless": HARMLESS, "str_answer_weight": "much"}, "give a number"),
+    ],
+)
+def test_an_answer_weight_that_would_hold_nothing_is_refused(tokenizer, tokens, tmp_path, options, named):
+    with pytest.raises(RecipeError, match=named):
+        str_trainer(tokenizer, tokens, tmp_path, **{"str_answer_weight": 0.5, **options})
 
 
 def test_probe_prompts_that_would_hold_nothing_are_refused(tokenizer, tokens, tmp_path):

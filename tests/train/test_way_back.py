@@ -106,6 +106,29 @@ def test_the_task_keeps_what_it_may(tokenizer, tokens, tmp_path, with_lora):
     assert "way_back" not in free.state.log_history[-2]
 
 
+def test_it_is_taken_where_lambda_had_to_rise_and_has_come_down(tokenizer, tokens, tmp_path):
+    """Also by a training that goes on from a checkpoint, which knows of the rise."""
+    options = {**STRAINED, **LOOSE, "str_drift_every": 1, "save_strategy": "steps", "save_steps": 2}
+
+    def trained(**more):
+        trainer = str_trainer(tokenizer, tokens, tmp_path, **options)
+        update = trainer._budget.controller.update
+
+        def falling_from_step_six(divergence, *, done, measurements):
+            return update(divergence if done <= 5 / 8 else 0.0, done=done, measurements=measurements)
+
+        trainer._budget.controller.update = falling_from_step_six
+        trainer.train(**more)
+        return trainer
+
+    first = trained()
+    assert first.str_weight < 0.1
+    (share,) = [entry["way_back"] for entry in first.state.log_history if "way_back" in entry]
+    assert share < 1.0
+    again = trained(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert largest_difference(weights(first), weights(again)) == 0.0
+
+
 def test_where_lambda_did_not_have_to_rise_nothing_is_moved(tokenizer, tokens, tmp_path):
     options = {**STRAINED, "str_kl_budget": 100.0}
     free = str_trainer(tokenizer, tokens, tmp_path / "free", **options, str_loss_budget=0)

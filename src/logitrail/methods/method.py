@@ -16,8 +16,15 @@ from logitrail.config.recipe import Recipe, Section
 from logitrail.errors import RecipeError
 from logitrail.methods.seam import Arranged, Batches, Companion, Resources, Term
 
-_OF_AUTO = ("str_kl_budget", "str_drift_budget", "str_loss_budget", "str_pull_back", "str_adam_beta2")
-"""Training options of a lambda that moves."""
+_OF_ANCHORS = (
+    "str_kl_budget",
+    "str_drift_budget",
+    "str_loss_budget",
+    "str_pull_back",
+    "str_adam_beta2",
+    "str_answer_weight",
+)
+"""Training options that a trainer refuses where nothing is held."""
 
 
 class NoOptions(Section):
@@ -175,12 +182,12 @@ class Method:
         return "\n\n".join(part.system(options[part.name]) for part in self.parts if part.system is not None) or None
 
     def training(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The recipe's training options as this method uses them; with no part that anchors, lambda is 0 and what only a
-        lambda that moves has use for is left out."""
+        """The recipe's training options as this method uses them; with no part that anchors, lambda is 0 and what only
+        anchors have use for is left out."""
         changes = [part.training for part in self.parts if part.training is not None]
         start = dict(options)
         if not self.anchors:
-            start = {name: value for name, value in start.items() if name not in _OF_AUTO}
+            start = {name: value for name, value in start.items() if name not in _OF_ANCHORS}
             start |= {"str_weight": 0.0, "str_probe_weight": 0.0}
         return reduce(lambda held, change: change(held), changes, start)
 

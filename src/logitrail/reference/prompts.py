@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from logitrail.models.answered import AnsweredRow, answered_batch
 from logitrail.models.head import SafetyHead
-from logitrail.reference.provider import ReferenceColumns, measure
+from logitrail.reference.provider import ReferenceColumns, measure, measure_hidden
 
 _ROWS_A_BATCH = 32
 
@@ -45,6 +45,19 @@ def measure_rows(
         if on_rows is not None:
             on_rows(len(places))
     return ReferenceColumns(torch.cat(columns), torch.cat(sums) if with_logsumexp else None)
+
+
+@torch.no_grad()
+def measure_answers(model: nn.Module, head: SafetyHead, rows: Sequence[AnsweredRow]) -> Tensor:
+    """[N] in float32, the logits of the answers' own tokens where each is predicted, row after row."""
+    device = next(model.parameters()).device
+    found = []
+    for start in range(0, len(rows), _ROWS_A_BATCH):
+        some = rows[start : start + _ROWS_A_BATCH]
+        inputs, mask = answered_batch(some, device)
+        tokens = torch.tensor([token for row in some for token in row.answer])
+        found.append(head.label_logits(measure_hidden(model, inputs, mask), tokens))
+    return torch.cat(found)
 
 
 def measure_prompts(

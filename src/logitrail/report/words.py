@@ -234,9 +234,10 @@ def held(train: Mapping[str, object] | None) -> str:
     probes = what.get("probes")
     if isinstance(probes, Mapping):
         seldom = f" in one of {_word(probes, 'every', 20)} steps" if probes.get("every", 1) != 1 else ""
+        own = " (at the harmful ones these tokens themselves too)" if probes.get("answer_weight") else ""
         places.append(
             f"along the first {_word(probes, 'tokens', 20)} tokens of the starting model's own answers to "
-            f"{_word(probes, 'harmful', 20)} harmful and {_word(probes, 'harmless', 20)} harmless prompts{seldom}"
+            f"{_word(probes, 'harmful', 20)} harmful and {_word(probes, 'harmless', 20)} harmless prompts{own}{seldom}"
         )
         if what.get("rows") == "none":
             places.append("not on the task's rows")

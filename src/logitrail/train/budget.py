@@ -72,8 +72,9 @@ class Budget:
     anchor's unit and on all held positions, says when the steps are too large, and weights move back: past its budget, or
     past five sevenths of it where lambda has gone up and the divergence is past what is allowed all the same.
 
-    Data for which lambda ends above where it began wear away refusals of prompts that no probe prompt is like, and neither
-    measurement sees it. So the weights then go back as far as the task's loss lets (`logitrail.train.way_back`).
+    Data for which lambda stands above where it began, behind the first half, wear away refusals of prompts that no probe
+    prompt is like, and neither measurement sees it. So the weights then go back as far as the task's loss lets
+    (`logitrail.train.way_back`).
 
     Args:
         args: the training's.
@@ -169,7 +170,10 @@ class Budget:
 
     def _end(self, step: int, *, for_good: bool) -> None:
         self._keep(step, times=_TO_THE_BUDGET, done=1.0)
-        if not for_good or self._pull_back is None or self.loss_budget == 0 or not self.controller.raised:
+        if not for_good or self._pull_back is None or self.loss_budget == 0:
+            return
+        # Raised without being needed it is in a training that was stopped in its first half.
+        if not (self.controller.needed or self.controller.raised):
             return
         self.way_back = way_back(self._pull_back, self._task_loss(), budget=self.loss_budget)
         self.pulled *= self.way_back
@@ -205,8 +209,8 @@ class Budget:
         """Whether there is something of that to say."""
         return self.pulled < 1.0 or self.way_back is not None
 
-    def resume(self, *, weight: float, pulled: float, beta2: float | None) -> None:
+    def resume(self, *, weight: float, needed: bool, pulled: float, beta2: float | None) -> None:
         """Go on from a checkpoint's numbers."""
-        self.pulled, self.beta2 = pulled, beta2
+        self.pulled, self.beta2, self.controller.needed = pulled, beta2, needed
         if math.isfinite(weight) and weight > 0:
             self.controller.weight = min(HIGHEST, max(LOWEST, weight))

@@ -90,6 +90,8 @@ def _how(held: Mapping[str, Any], tokens_hash: str) -> str:
         f", at {probes['harmful']} harmful and {probes['harmless']} harmless probe prompts without answers beside the "
         f"task, with {share}"
     )
+    if probes["answer_weight"] > 0:
+        text += f", the refusals' own next tokens too (weight {probes['answer_weight']:g})"
     if probes["every"] > 1:
         text += f" in one of {probes['every']} steps"
     return f"{text}; drift is watched on {probes['watched']} harmful prompts."

@@ -47,6 +47,7 @@ class _StateFile(BaseModel):
     run: str | None
     step: int
     str_weight: Annotated[float, Field(allow_inf_nan=False)]
+    needed: bool = False  # not in states from before the way back asked for the second half
     pulled: Annotated[float, Field(ge=0, le=1)] = 1.0  # not in states from before weights were moved back
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] | None = None  # not in states from before Adam was made to forget
     num_tokens: int

@@ -23,6 +23,9 @@ LOSS_BUDGET = 1e-3
 """The share of what the task's loss fell by that the way back at the end may cost where none is named; see
 docs/decisions/0018-the-way-back.md."""
 
+ANSWER_WEIGHT = 1.0
+"""The weight of the answers' own tokens where none is named; see docs/decisions/0020-the-answers-own-tokens.md."""
+
 KL_BUDGET = 0.2
 """Where `str_weight` is `auto` and no budget of the divergence is named, in nats; see
 docs/decisions/0017-what-lambda-answers-to.md."""
@@ -108,8 +111,8 @@ class STRConfig(SFTConfig):
             of the training on) moves the weights back towards the start, so that `auto` keeps that budget whatever lambda
             can do (`logitrail.train.pull_back`). None is yes where that can be done: not under DeepSpeed, nor for whole
             weights under FSDP. Weights that are no fresh LoRA adapter are copied for it once, into the host's memory.
-        str_loss_budget: the share of what the task's loss fell by that `auto` may give up at the end, where lambda ends
-            above 0.1 and weights can be moved back, for weights as near to the start as that lets
+        str_loss_budget: the share of what the task's loss fell by that `auto` may give up at the end, where lambda stood
+            above 0.1 behind the first half and weights can be moved back, for weights as near to the start as that lets
             (`logitrail.train.way_back`); None is 0.001, 0 moves nothing. The loss is of `eval_dataset` where there is one,
             which lets more than the training's own rows do. It costs eight passes of 128 rows at the most, and one more
             copy of whole weights.
@@ -123,6 +126,10 @@ class STRConfig(SFTConfig):
         str_probe_tokens: how many tokens of those answers, which the reference gives before training starts. A refusal held
             at its first token alone leaves room behind it: a model that learns to begin compliance with the same word
             refuses nothing. With 1 nothing is generated.
+        str_answer_weight: kappa, the weight of the reference's own next token beside the mean over the safety tokens, at
+            harmful probe prompts: the same cost of how far its log-probability has moved. None is 1 with `logprob`;
+            other anchors have no log-probability, and with one token no answer is known: 0
+            (docs/decisions/0020-the-answers-own-tokens.md).
         str_probe_batch: probe prompts a step that has some, over all its processes and as few of its micro-batches as hold
             eight each.
         str_probe_every: probe prompts come in every so many-th step, from the first on; their loss counts so many times.
@@ -161,6 +168,9 @@ class STRConfig(SFTConfig):
         metadata={"help": "Weight of the loss on probe prompts; None is lambda where both kinds are given."},
     )
     str_probe_tokens: int = field(default=8, metadata={"help": "Tokens of the answers to probe prompts that are held."})
+    str_answer_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the refusals' own next tokens at harmful probe prompts."}
+    )
     str_probe_batch: int = field(default=8, metadata={"help": "Probe prompts a step that has some."})
     str_probe_every: int = field(default=1, metadata={"help": "Probe prompts come in every so many-th step."})
     str_cache_dir: str | None = field(default=None, metadata={"help": "Folder of the reference cache."})
@@ -193,6 +203,9 @@ class STRConfig(SFTConfig):
         probes = self.str_probe_weight = _number("str_probe_weight", self.str_probe_weight)
         if probes is not None and not (math.isfinite(probes) and probes >= 0):
             raise RecipeError(f"str_probe_weight is {probes}; give a finite number of at least 0")
+        answers = self.str_answer_weight = _number("str_answer_weight", self.str_answer_weight)
+        if answers is not None and not (math.isfinite(answers) and answers >= 0):
+            raise RecipeError(f"str_answer_weight is {answers}; give a finite number of at least 0")
         for name in ("str_probe_tokens", "str_probe_every"):
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < 1:
@@ -227,6 +240,12 @@ class STRConfig(SFTConfig):
                 f"label_smoothing_factor is {self.label_smoothing_factor}, which makes TRL run a second forward pass with "
                 "full logits; the safety-token loss works beside plain cross-entropy: set it to 0"
             )
+
+    def answer_weight(self, held: Held) -> float:
+        """kappa, of a training that holds that; at a first token alone nobody has asked what the answer is."""
+        if not (held.probes and anchor_form(held.anchor).needs_logsumexp and self.str_probe_tokens > 1):
+            return 0.0
+        return ANSWER_WEIGHT if self.str_answer_weight is None else self.str_answer_weight
 
     def held(self, *, harmful: bool, harmless: bool) -> Held:
         """What a training with this configuration holds where there are such probe prompts; see `settle`."""

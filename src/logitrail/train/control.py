@@ -17,6 +17,8 @@ _FULL_SPEED = 0.4
 # Down from above where it began it goes slower: data that it had to rise for wear refusals away again as it falls. Where
 # less than half of what is allowed has diverged, it rose for the disorder of the first steps.
 _CAUTIOUS, _UNTIL = 0.3, -0.5
+# The share of a training behind which lambda no longer answers to the disorder of the first steps.
+_SETTLING = 0.5
 # Far above 1 lambda makes an adapter diverge more, and runs away (docs/decisions/0017-what-lambda-answers-to.md).
 LOWEST, HIGHEST = 0.01, 1.0
 
@@ -44,10 +46,13 @@ class DualAscent:
     Attributes:
         budget: the divergence that is allowed at the end, in nats.
         weight: lambda.
+        needed: whether it stood above where it began at a measurement behind the first half: these data wear refusals away,
+            and it was no disorder of the first steps.
     """
 
     budget: float
     weight: float = START
+    needed: bool = False
 
     @property
     def raised(self) -> bool:
@@ -71,4 +76,5 @@ class DualAscent:
             rate *= _CAUTIOUS
         self.weight *= math.exp(rate * min(1.0, excess / _FULL_SPEED))
         self.weight = min(HIGHEST, max(LOWEST, self.weight))
+        self.needed = self.needed or (self.raised and done >= _SETTLING)
         return self.weight

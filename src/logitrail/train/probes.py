@@ -17,7 +17,7 @@ from logitrail.models.chat import Message
 from logitrail.models.generation import evaluation_mode
 from logitrail.models.hidden import hidden_states
 from logitrail.models.joining import keeps_apart
-from logitrail.reference.prompts import measure_rows
+from logitrail.reference.prompts import measure_answers, measure_rows
 from logitrail.reference.provider import ReferenceColumns, mean_columns
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class Probes:
         tokens: so many tokens of the first reference's own greedy answers stand behind the prompts, and where each is
             predicted the models are compared. With one it is the position behind the prompt alone.
         diverging: whether `divergence` will be asked for; it keeps the references' whole distributions at a few tokens.
+        answer_weight: of the answers' own tokens in `loss`, at harmful prompts.
     """
 
     def __init__(
@@ -133,8 +134,10 @@ class Probes:
         watched: int | None = None,
         tokens: int = 1,
         diverging: bool = False,
+        answer_weight: float = 0.0,
     ) -> None:
         self._head = head
+        self._answer_weight = answer_weight
         self._anchor = anchor
         self._compliance = compliance
         self._with_logsumexp = anchor_form(anchor).needs_logsumexp
@@ -159,6 +162,11 @@ class Probes:
         self._start = ReferenceColumns(
             torch.cat([part.columns for part in parts]), torch.cat(sums) if self._with_logsumexp else None
         )
+        self._answers: Tensor | None = None
+        if answer_weight > 0:
+            assert self._start.logsumexp is not None  # the anchor is logprob
+            logits = torch.stack([measure_answers(model, at, self._rows) for model, at in references])
+            self._answers = logits.mean(dim=0) - self._start.logsumexp
         bad = ~torch.isfinite(self._start.columns).all(dim=-1)
         if self._start.logsumexp is not None:
             bad |= ~torch.isfinite(self._start.logsumexp)
@@ -178,9 +186,13 @@ class Probes:
         """The prompts' columns as the model stands, position after position in the order of `rows`."""
         return measure_rows(model, head, [self._rows[row] for row in rows], with_logsumexp=self._with_logsumexp)
 
-    def _difference(self, rows: Sequence[int], now: ReferenceColumns) -> Tensor:
+    def _places(self, rows: Sequence[int]) -> Tensor:
+        """Where the numbers of the prompts' positions are."""
         spans = (range(self._ends[row] - len(self._rows[row].answer), self._ends[row]) for row in rows)
-        chosen = torch.tensor([place for span in spans for place in span]).to(self._start.columns.device)
+        return torch.tensor([place for span in spans for place in span]).to(self._start.columns.device)
+
+    def _difference(self, rows: Sequence[int], now: ReferenceColumns) -> Tensor:
+        chosen = self._places(rows)
         return anchor_difference(
             now.columns,
             self._start.columns[chosen],
@@ -282,7 +294,12 @@ class Probes:
     ) -> Tensor:
         """This share's part of the probe loss of a step.
 
-            loss = mean over the step's prompts and their positions of (1/K) sum_s w_s * rho(a(z)_s - a(z0)_s)
+            loss = mean over the step's prompts and their positions t of
+                       (1/K) sum_s w_s * rho(a(z_t)_s - a(z0_t)_s)  +  kappa * rho(log p(y_t) - log p0(y_t))
+
+        with y_t the token that the reference's own answer goes on with and kappa the answer weight at harmful prompts, 0 at
+        harmless ones. K tokens leave the others free: without the second term a refusal can go on in a word that nothing
+        holds, and a task's answer can come in at its own (docs/decisions/0020-the-answers-own-tokens.md).
 
         Args:
             hidden: [n, length, D], the policy's last hidden states of `batch.inputs`; None runs a pass of the backbone.
@@ -290,10 +307,24 @@ class Probes:
         if hidden is None:
             hidden = hidden_states(model, batch.inputs)
         hidden = hidden[:, :-1][batch.mask]
-        logsumexp = self._head.logsumexp_with_gradient(hidden) if self._with_logsumexp else None
+        logits = self._head.logits(hidden) if self._with_logsumexp else None
+        logsumexp = None if logits is None else logits.logsumexp(dim=-1)
         difference = self._difference(batch.rows, ReferenceColumns(self._head.columns(hidden), logsumexp))
         weights = None if weights is None else weights.to(difference.device)
-        return self._total(batch.rows, position_penalty(difference, penalty=penalty, weights=weights)) * batch.share
+        cost = position_penalty(difference, penalty=penalty, weights=weights)
+        if self._answers is not None and logits is not None and logsumexp is not None:
+            cost = cost + self._answer_weight * self._answer_cost(batch.rows, logits, logsumexp, penalty)
+        return self._total(batch.rows, cost) * batch.share
+
+    def _answer_cost(self, rows: Sequence[int], logits: Tensor, logsumexp: Tensor, penalty: str) -> Tensor:
+        """[N], what the answers' own tokens cost a position; 0 where a prompt is harmless."""
+        assert self._answers is not None  # built with it
+        places = self._places(rows)
+        tokens = torch.tensor([token for row in rows for token in self._rows[row].answer], device=logits.device)
+        now = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logsumexp
+        difference = now - self._answers[places].to(now.device)
+        cost = position_penalty(difference.unsqueeze(-1), penalty=penalty)
+        return torch.where(places.to(cost.device) < self._ends[self._harmless.start - 1], cost, 0.0)
 
     def _draw(self, batch: int, step: int) -> list[int]:
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + step) * 1_009)

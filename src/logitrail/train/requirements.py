@@ -50,6 +50,12 @@ def require_held(args: STRConfig, *, harmful: bool, harmless: bool) -> Held:
     held = args.held(harmful=harmful, harmless=harmless)
     if held.positions == FREE and not held.probes and args.str_weight != 0:
         raise RecipeError(NOTHING_HELD)
+    if args.str_answer_weight and args.answer_weight(held) == 0:
+        raise RecipeError(
+            "str_answer_weight holds the log-probability of a refusal's own tokens: it takes anchored probe prompts, "
+            f"str_anchor='logprob' and str_probe_tokens of more than 1, and here the anchor is {held.anchor!r}, with "
+            f"{args.str_probe_tokens if held.probes else 'no probe'} tokens; leave it out"
+        )
     return held
 
 

@@ -51,7 +51,7 @@ from logitrail.train.cached_rows import (
 )
 from logitrail.train.card import last_logged, training_section
 from logitrail.train.checkpoints import read_state, remove_older, write_state
-from logitrail.train.config import FREE, STRConfig
+from logitrail.train.config import FREE, Held, STRConfig
 from logitrail.train.control import START
 from logitrail.train.numbers import require_finite_losses, require_finite_norm, require_finite_weights
 from logitrail.train.probes import ProbeBatch, Probes, Share, watched
@@ -193,7 +193,7 @@ class STRTrainer(SFTTrainer):
         self._terms = Terms(terms, self._live, self._head.logits)
         self._companions = list(companions)
         self._begin_companions()
-        self._probes = self._measured_probes(harmful, harmless) if harmful else None
+        self._probes = self._measured_probes(harmful, harmless, args.answer_weight(held)) if harmful else None
         self._joinable = self._joinable_parameters() if held.probes else 0
         self._packs = self._joinable > 0 and self._keeps_probes_apart()
         self._gauge = None if self._probes is None else Gauge(self.model, self._probes, self.accelerator)
@@ -250,6 +250,7 @@ class STRTrainer(SFTTrainer):
             else {
                 **probes.counts,
                 "tokens": self.args.str_probe_tokens,
+                "answer_weight": self.args.answer_weight(Held(self.anchor, self.positions, self._anchors_probes)),
                 "a_step": self.args.str_probe_batch,
                 "every": self.args.str_probe_every,
                 "weight": "lambda" if self.args.str_probe_weight is None else self.args.str_probe_weight,
@@ -268,7 +269,9 @@ class STRTrainer(SFTTrainer):
                 )
             )
 
-    def _measured_probes(self, harmful: list[str | list[Message]], harmless: list[str | list[Message]]) -> Probes:
+    def _measured_probes(
+        self, harmful: list[str | list[Message]], harmless: list[str | list[Message]], answer_weight: float
+    ) -> Probes:
         """The probe prompts with the references' numbers, taken now; the harmless ones only where they are anchored."""
         with self.accelerator.autocast():
             return Probes(
@@ -283,6 +286,7 @@ class STRTrainer(SFTTrainer):
                 watched=watched(len(harmful), anchored=self._anchors_probes),
                 tokens=self.args.str_probe_tokens,
                 diverging=True,
+                answer_weight=answer_weight,
             )
 
     def _keeps_probes_apart(self) -> bool:
@@ -680,6 +684,7 @@ class STRTrainer(SFTTrainer):
                 "run": self.run_key,
                 "step": self.state.global_step,
                 "str_weight": self.str_weight,
+                "needed": self._budget is not None and self._budget.controller.needed,
                 "pulled": 1.0 if self._budget is None else self._budget.pulled,
                 "adam_beta2": None if self._budget is None else self._budget.beta2,
                 "num_tokens": self._total_train_tokens,
@@ -701,6 +706,7 @@ class STRTrainer(SFTTrainer):
         if self._budget is not None:
             self._budget.resume(
                 weight=float(state["str_weight"]),
+                needed=bool(state.get("needed")),
                 pulled=float(state.get("pulled", 1.0)),
                 beta2=state.get("adam_beta2"),
             )
