@@ -250,6 +250,11 @@ def test_a_failed_cell_stops_no_other_and_is_tried_again(tmp_path):
     assert second.returncode == 0, second.stderr
     assert sft.stat().st_mtime_ns == before
     assert summary_of(path)["rows"][1]["failures"] == []
+    # What is done counts for nothing in the time left, though its turn has not come.
+    (tmp_path / "out/shared/task/test/cell.json").unlink()
+    third = subprocess.run(command("compare", path), capture_output=True, text=True, env=environment(), check=False)
+    assert "[1/3] shared/task/test done" in third.stderr
+    assert "left" not in third.stderr
 
 
 def test_a_cell_that_dies_without_a_word(tmp_path, monkeypatch):

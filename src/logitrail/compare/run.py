@@ -43,7 +43,7 @@ def compare(
     rows = [row for row in matrix.methods if not only or row in only]
     tuned = [row for row in rows if row in plan.tuned_rows]
     with only_writer(matrix.out):
-        left = any(entry["status"] != "done" for entry in planned(plan, only))
+        left = sum(entry["status"] != "done" for entry in planned(plan, only))
         changed, perhaps = will_replace(plan, only)
         write_yaml(matrix.out / MATRIX, matrix.model_dump(mode="json"))
         total = len(plan.data_sets) * (1 + bool(tuned) + len(rows) * len(matrix.seeds))
@@ -51,7 +51,7 @@ def compare(
         show = progress or Silent()
         shown = show if left else Silent()  # where nothing is left to run there is nothing to say
         with _EngineOnDemand(plan) as engine, shown.meter(f"cells of {matrix.name}", total) as meter:
-            watch = _Watch(show, meter, total)
+            watch = _Watch(show, meter, total, left)
             for over in plan.overlap:
                 show.note(f"note: {over}")
             if changed or perhaps:
@@ -206,11 +206,17 @@ class _EngineOnDemand:
 
 @dataclass
 class _Watch:
-    """Counts, tells, and reckons the time left from what the cells took so far."""
+    """Counts, tells, and reckons the time left from what the cells took so far.
+
+    Attributes:
+        total: cells, those that are done among them.
+        to_run: of them, as far as that can be known before tuning has chosen.
+    """
 
     progress: Progress
     meter: Meter
     total: int
+    to_run: int
     ended: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     _start: float = field(default_factory=time.perf_counter)
@@ -229,8 +235,9 @@ class _Watch:
         else:
             self.failed[job.label] = found["error"]
             said = f"FAILED: {found['error']}"
-        left = (time.perf_counter() - self._start) / self._ran * (self.total - self.ended)
-        about = f"; about {duration(left)} left" if self.ended < self.total else ""
+        waiting = min(self.to_run - self._ran, self.total - self.ended)
+        left = (time.perf_counter() - self._start) / self._ran * waiting
+        about = f"; about {duration(left)} left" if waiting > 0 else ""
         self.progress.note(f"[{self.ended}/{self.total}] {job.label} {said}{about}")
 
 
