@@ -447,7 +447,7 @@ CASES: dict[str, Case] = {
     ),
     "an answer weight below nothing": recipe_case(("str_answer_weight", "at least 0"), training__str_answer_weight=-1),
     "an answer weight with nothing to hold": recipe_case(
-        ("str_answer_weight", "no probe tokens", "leave it out"),
+        ("str_answer_weight", "no probe prompt anchored", "leave it out"),
         command="train",
         training__str_answer_weight=0.5,
         methods=["str"],

@@ -56,6 +56,27 @@ def test_every_zero_is_zero(tmp_path, zero):
     assert finished == settled(zero) == ALONE
 
 
+@pytest.mark.parametrize(
+    ("training", "weight"),
+    [
+        ({}, 1.0),
+        ({"str_answer_weight": "5e-1"}, 0.5),
+        ({"str_answer_weight": 0}, 0.0),
+        ({"str_anchor": "logit"}, 0.0),
+        ({"str_probe_tokens": 1}, 0.0),
+        ({"str_probe_weight": 0}, 0.0),
+    ],
+)
+def test_a_recipe_names_the_weight_of_the_answers_tokens(tmp_path, training, weight):
+    """So that a training's key says it: one of a checkout that held none of them is another."""
+    recipe = SimpleNamespace(training=training, probe_files=(Path("a"), Path("b")), methods=("str", "sft"))
+    options = _options(SimpleNamespace(recipe=recipe), "str")
+    config = STRConfig(**common(tmp_path, **options))
+    assert float(options.get("str_answer_weight") or 0) == weight
+    assert config.answer_weight(config.held(harmful=True, harmless=True)) == weight
+    assert "str_answer_weight" not in _options(SimpleNamespace(recipe=recipe), "sft")
+
+
 @pytest.mark.parametrize("weight", [None, 0.3, "0e0"])
 @pytest.mark.parametrize("harmless", [(), HARMLESS])
 def test_a_trainer_holds_what_its_configuration_says(tokenizer, tokens, tmp_path, weight, harmless):

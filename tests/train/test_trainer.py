@@ -229,10 +229,11 @@ def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path, token
     """The held tokens' part at both prompts, and that of the answer's own tokens at the harmful one alone."""
     from logitrail.models.chat import generation_ids
 
+    other = tiny_llama(tokenizer, seed=1)
     trainer = str_trainer(
         tokenizer, tokens, tmp_path, probes=PROBES[:1], harmless=HARMLESS[:1], str_probe_weight=1.0, str_probe_batch=2,
         str_anchor="logprob", str_probe_tokens=tokens_held, str_answer_weight=weight,
-        references=(None, tiny_llama(tokenizer))[:references],
+        references=(None, other)[:references],
     )  # fmt: skip
     start = tiny_llama(tokenizer)
     with torch.no_grad():
@@ -252,7 +253,11 @@ def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path, token
         return model(input_ids=torch.tensor([ids])).logits[0, -positions - 1 : -1].log_softmax(-1)
 
     contexts = [answered(prompt) for prompt in prompts]
-    moved = [logprobs(trainer.model, *context) - logprobs(start, *context).detach() for context in contexts]
+    held = [start, other][:references]
+    moved = [
+        logprobs(trainer.model, *context) - torch.stack([logprobs(one, *context) for one in held]).mean(dim=0).detach()
+        for context in contexts
+    ]
     differences = [difference[:, list(tokens.ids)] for difference in moved]
     ids, positions = contexts[0]
     own = moved[0].gather(-1, torch.tensor(ids[-positions:])[:, None])
@@ -397,9 +402,9 @@ def test_a_masked_batch_is_an_error(tokenizer, tokens, tmp_path):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"harmless": HARMLESS, "str_anchor": "logit"}, "the anchor is 'logit', with 8 tokens; leave it out"),
-        ({"harmless": HARMLESS, "str_probe_tokens": 1}, "with 1 tokens"),
-        ({"str_anchor": "logprob"}, "no probe tokens; leave it out"),
+        ({"harmless": HARMLESS, "str_anchor": "logit"}, "the anchor is 'logit', with str_probe_tokens 8; leave it out"),
+        ({"harmless": HARMLESS, "str_probe_tokens": 1}, "with str_probe_tokens 1"),
+        ({"str_anchor": "logprob"}, "with no probe prompt anchored; leave it out"),
         ({"harmless": HARMLESS, "str_answer_weight": -1}, "at least 0"),
         ({"harmless": HARMLESS, "str_answer_weight": "much"}, "give a number"),
     ],

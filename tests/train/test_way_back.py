@@ -12,6 +12,7 @@ from peft import get_peft_model
 from logitrail.errors import DataError, NumericalError, RecipeError
 from logitrail.methods import Companion
 from logitrail.methods.rows import trained_weights
+from logitrail.train.checkpoints import read_state
 from logitrail.train.pull_back import PullBack
 from logitrail.train.task_loss import ROWS, TaskLoss
 from logitrail.train.way_back import way_back
@@ -114,10 +115,10 @@ def test_it_is_taken_where_lambda_had_to_rise_and_has_come_down(tokenizer, token
         trainer = str_trainer(tokenizer, tokens, tmp_path, **options)
         update = trainer._budget.controller.update
 
-        def falling_from_step_six(divergence, *, done, measurements):
-            return update(divergence if done <= 5 / 8 else 0.0, done=done, measurements=measurements)
+        def falling_from_step_five(divergence, *, done, measurements):
+            return update(divergence if done <= 4 / 8 else 0.0, done=done, measurements=measurements)
 
-        trainer._budget.controller.update = falling_from_step_six
+        trainer._budget.controller.update = falling_from_step_five
         trainer.train(**more)
         return trainer
 
@@ -125,6 +126,9 @@ def test_it_is_taken_where_lambda_had_to_rise_and_has_come_down(tokenizer, token
     assert first.str_weight < 0.1
     (share,) = [entry["way_back"] for entry in first.state.log_history if "way_back" in entry]
     assert share < 1.0
+    state = read_state(tmp_path / "checkpoint-6", run=None)
+    assert state["needed"]
+    assert state["str_weight"] < 0.1
     again = trained(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
     assert largest_difference(weights(first), weights(again)) == 0.0
 

@@ -51,10 +51,9 @@ def own_rows(
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     if tokens == 1:
         return [AnsweredRow(context, [pad]) for context in contexts]
-    end = pad if tokenizer.eos_token_id is None else tokenizer.eos_token_id
     answers = generate(model, tokenizer, prompts, max_new_tokens=tokens, batch_size=batch_size)
     return [
-        AnsweredRow(context, [*answer.ids, *([end] if answer.finished else [])][:tokens])
+        AnsweredRow(context, [*answer.ids, *([] if answer.end is None else [answer.end])][:tokens])
         for context, answer in zip(contexts, answers, strict=True)
     ]
 

@@ -24,12 +24,17 @@ class Answer:
     Attributes:
         text: the decoded answer without special tokens.
         ids: its token ids, up to and without the end-of-turn token.
-        finished: whether the model ended it, rather than the limit of new tokens.
+        end: the token that ended it; None where the limit of new tokens did.
     """
 
     text: str
     ids: tuple[int, ...]
-    finished: bool
+    end: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model ended it, rather than the limit of new tokens."""
+        return self.end is not None
 
 
 @contextmanager
@@ -137,4 +142,5 @@ class _RequireNumbers(LogitsProcessor):
 def _answer(tokenizer: PreTrainedTokenizerBase, ids: list[int], ends: list[int]) -> Answer:
     stop = next((position for position, token in enumerate(ids) if token in ends), None)
     kept = ids if stop is None else ids[:stop]
-    return Answer(tokenizer.decode(kept, skip_special_tokens=True), tuple(kept), stop is not None)
+    end = None if stop is None else ids[stop]
+    return Answer(tokenizer.decode(kept, skip_special_tokens=True), tuple(kept), end)

@@ -49,14 +49,18 @@ def measure_rows(
 
 @torch.no_grad()
 def measure_answers(model: nn.Module, head: SafetyHead, rows: Sequence[AnsweredRow]) -> Tensor:
-    """[N] in float32, the logits of the answers' own tokens where each is predicted, row after row."""
+    """[N], the log-probabilities of the answers' own tokens where each is predicted, row after row.
+
+    In float32 whatever the model is in, as they are where they are held: each is near 0, and must not come out above it.
+    """
     device = next(model.parameters()).device
     found = []
     for start in range(0, len(rows), _ROWS_A_BATCH):
         some = rows[start : start + _ROWS_A_BATCH]
         inputs, mask = answered_batch(some, device)
-        tokens = torch.tensor([token for row in some for token in row.answer])
-        found.append(head.label_logits(measure_hidden(model, inputs, mask), tokens))
+        logits = head.logits(measure_hidden(model, inputs, mask))
+        tokens = torch.tensor([token for row in some for token in row.answer], device=logits.device)
+        found.append(logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(dim=-1))
     return torch.cat(found)
 
 

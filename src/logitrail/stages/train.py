@@ -30,7 +30,7 @@ from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
 from logitrail.train.card import last_logged
 from logitrail.train.checkpoints import STATE_FILE, by_step
-from logitrail.train.config import FREE, settle
+from logitrail.train.config import FREE, settle, settle_answer_weight
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
 from logitrail.train.requirements import require_drift, require_held
@@ -180,6 +180,18 @@ def _options(context: Context, name: str) -> dict[str, Any]:
         **_probe_kinds(context),
     )
     options |= {"str_anchor": held.anchor, "str_positions": held.positions}
+    if chosen.anchors:
+        own = settle(
+            anchor=held.anchor,
+            positions=held.positions,
+            probe_weight=options.get("str_probe_weight"),
+            **_probe_kinds(context),
+        )
+        weight = settle_answer_weight(
+            options.get("str_answer_weight"), own, options.get("str_probe_tokens", STRConfig.str_probe_tokens)
+        )
+        if weight > 0:  # named, so that a training from before there was one is another
+            options["str_answer_weight"] = weight
     if not chosen.anchors:
         kept = _cached_method(context) if chosen.watches_cache else None
         if kept is None:

@@ -81,6 +81,19 @@ def settle(
     )
 
 
+def settle_answer_weight(weight: float | str | None, held: Held, tokens: int) -> float:
+    """kappa, where a configuration or a recipe names so much, such is held, and so many tokens of an answer are.
+
+    Raises:
+        RecipeError: the weight is no number.
+    """
+    # At a first token alone nobody has asked what the answer is. A recipe's anchor and tokens may be nonsense as yet.
+    if not held.probes or held.anchor != "logprob" or tokens == 1:
+        return 0.0
+    named = _number("str_answer_weight", weight)
+    return ANSWER_WEIGHT if named is None else named
+
+
 @dataclass
 class STRConfig(SFTConfig):
     """Configuration of `STRTrainer`.
@@ -119,10 +132,10 @@ class STRConfig(SFTConfig):
         str_adam_beta2: Adam's beta_2 once `auto` lambda has come down to its lowest; None is what remembers 0.08 of the
             training's steps, ten at the least (`logitrail.train.moments`). `adam_beta2` where that is less. Of torch's Adam
             and AdamW; others, such as those of bitsandbytes and DeepSpeed, are left alone.
-        str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones and
-            harmless look-alikes in equal share; it needs both kinds. None is lambda, where both kinds are
-            given; 0 leaves it out. It costs `str_probe_batch` short rows more every `str_probe_every` steps, in the task
-            rows' pass of the backbone where padding them is cheap, else in one of their own.
+        str_probe_weight: weight of the same loss along the reference's own answers to probe prompts, harmful ones (with
+            `str_answer_weight`) and harmless look-alikes in equal share; it needs both kinds. None is lambda, where both
+            kinds are given; 0 leaves it out. It costs `str_probe_batch` short rows more every `str_probe_every` steps, in
+            the task rows' pass of the backbone where padding them is cheap, else in one of their own.
         str_probe_tokens: how many tokens of those answers, which the reference gives before training starts. A refusal held
             at its first token alone leaves room behind it: a model that learns to begin compliance with the same word
             refuses nothing. With 1 nothing is generated.
@@ -242,10 +255,8 @@ class STRConfig(SFTConfig):
             )
 
     def answer_weight(self, held: Held) -> float:
-        """kappa, of a training that holds that; at a first token alone nobody has asked what the answer is."""
-        if not (held.probes and anchor_form(held.anchor).needs_logsumexp and self.str_probe_tokens > 1):
-            return 0.0
-        return ANSWER_WEIGHT if self.str_answer_weight is None else self.str_answer_weight
+        """kappa, of a training that holds that."""
+        return settle_answer_weight(self.str_answer_weight, held, self.str_probe_tokens)
 
     def held(self, *, harmful: bool, harmless: bool) -> Held:
         """What a training with this configuration holds where there are such probe prompts; see `settle`."""

@@ -46,8 +46,8 @@ class DualAscent:
     Attributes:
         budget: the divergence that is allowed at the end, in nats.
         weight: lambda.
-        needed: whether it stood above where it began at a measurement behind the first half: these data wear refusals away,
-            and it was no disorder of the first steps.
+        needed: whether it stood above where it began at a measurement behind the first half, when the disorder of the
+            first steps has mostly gone by.
     """
 
     budget: float

@@ -164,12 +164,13 @@ class Probes:
         )
         self._answers: Tensor | None = None
         if answer_weight > 0:
-            assert self._start.logsumexp is not None  # the anchor is logprob
-            logits = torch.stack([measure_answers(model, at, self._rows) for model, at in references])
-            self._answers = logits.mean(dim=0) - self._start.logsumexp
+            rows = self._rows[: self._harmless.start]
+            self._answers = torch.stack([measure_answers(model, at, rows) for model, at in references]).mean(dim=0)
         bad = ~torch.isfinite(self._start.columns).all(dim=-1)
         if self._start.logsumexp is not None:
             bad |= ~torch.isfinite(self._start.logsumexp)
+        if self._answers is not None:
+            bad[: len(self._answers)] |= ~torch.isfinite(self._answers).to(bad.device)
         if bool(bad.any()):
             prompt = bisect_right(self._ends, int(bad.nonzero()[0])) + 1
             raise NumericalError(
@@ -322,9 +323,9 @@ class Probes:
         places = self._places(rows)
         tokens = torch.tensor([token for row in rows for token in self._rows[row].answer], device=logits.device)
         now = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logsumexp
-        difference = now - self._answers[places].to(now.device)
-        cost = position_penalty(difference.unsqueeze(-1), penalty=penalty)
-        return torch.where(places.to(cost.device) < self._ends[self._harmless.start - 1], cost, 0.0)
+        harmful = places.to(now.device) < len(self._answers)
+        then = self._answers[places.clamp(max=len(self._answers) - 1).to(self._answers.device)].to(now.device)
+        return torch.where(harmful, position_penalty((now - then).unsqueeze(-1), penalty=penalty), 0.0)
 
     def _draw(self, batch: int, step: int) -> list[int]:
         generator = torch.Generator().manual_seed((self._seed * 1_000_003 + step) * 1_009)

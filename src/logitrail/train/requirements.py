@@ -54,7 +54,7 @@ def require_held(args: STRConfig, *, harmful: bool, harmless: bool) -> Held:
         raise RecipeError(
             "str_answer_weight holds the log-probability of a refusal's own tokens: it takes anchored probe prompts, "
             f"str_anchor='logprob' and str_probe_tokens of more than 1, and here the anchor is {held.anchor!r}, with "
-            f"{args.str_probe_tokens if held.probes else 'no probe'} tokens; leave it out"
+            f"{f'str_probe_tokens {args.str_probe_tokens}' if held.probes else 'no probe prompt anchored'}; leave it out"
         )
     return held
 
