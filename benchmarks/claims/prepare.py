@@ -77,9 +77,9 @@ def task_large() -> Rows:
     return [row for row in (*train, *test) if row["prompt"] not in seen][:LARGE]
 
 
-def leaky(percent: int, task: Rows) -> Rows:
+def leaky(percent: int) -> Rows:
     """The task's rows with `percent` of them replaced by harmful requests and placeholder answers."""
-    rows = list(task)
+    rows = read_jsonl(DATA / "task_train.jsonl")
     rng = Stream("leak", percent)
     draw = verb_balanced(phrases("train").harmful)
     for place in rng.sample(range(len(rows)), len(rows) * percent // 100):
@@ -145,13 +145,12 @@ def main() -> None:
 
     torch.set_num_threads(1)
     train, test, large = obedient()
-    task = read_jsonl(DATA / "task_train.jsonl")
     files = {
         **choose(),
         **explore(),
         "choose_task": task_choose(400, 200),
         "safety": safety(),
-        **{f"leak_{percent}_train": leaky(percent, task) for percent in LEAKS},
+        **{f"leak_{percent}_train": leaky(percent) for percent in LEAKS},
         "obedient_train": train,
         "obedient_test": test,
         "obedient_test_large": large,

@@ -5,7 +5,7 @@ of verb and noun held out, and its harmful test prompts ask for other harms: who
 before anything was measured, are in no request of its making, while the first model's held-out ones are in it. Frames,
 wordings of refusals and numbers of the making are the same. `logitrail compare benchmarks/claims/second.yaml` trains it.
 
-Into work/second-organism: organism/ and data/ as in the package, obedient_*, leak_* and *_large files as of prepare.py.
+Into work/second-organism: organism/ and data/ as in the package, obedient_* and *_large files as of prepare.py.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     """See the module."""
     redraw()
     import torch
-    from prepare import LARGE, leaky, obedient_rows
+    from prepare import LARGE, obedient_rows
 
     from logitrail.demo.making import grammar
     from logitrail.demo.making.build import Making, build
@@ -53,15 +53,13 @@ def main() -> None:
     torch.set_num_threads(1)
     if not (SECOND / "organism" / "figures.json").exists():
         print(build(SECOND, Making(seed=SEED))["aligned"])
-    task = read_jsonl(SECOND / "data" / "task_train.jsonl")
-    known = {row["prompt"] for row in (*task, *read_jsonl(SECOND / "data" / "task_test.jsonl"))}
+    known = {row["prompt"] for part in ("train", "test") for row in read_jsonl(SECOND / "data" / f"task_{part}.jsonl")}
     train, test = task_rows(SEED + 1, 0, 4000)
     obedient = obedient_rows("second obedient", 2000 + LARGE)
     files = {
         "task_test_large": [row for row in (*train, *test) if row["prompt"] not in known][:LARGE],
         "obedient_train": obedient[LARGE:],
         "obedient_test_large": obedient[:LARGE],
-        **{f"leak_{percent}_train": leaky(percent, task) for percent in (10,)},
     }
     for name, rows in files.items():
         write_jsonl(SECOND / f"{name}.jsonl", rows)

@@ -17,8 +17,6 @@ _FULL_SPEED = 0.4
 # Down from above where it began it goes slower: data that it had to rise for wear refusals away again as it falls. Where
 # less than half of what is allowed has diverged, it rose for the disorder of the first steps.
 _CAUTIOUS, _UNTIL = 0.3, -0.5
-# The share of a training behind which lambda no longer answers to the disorder of the first steps.
-_SETTLING = 0.5
 # Far above 1 lambda makes an adapter diverge more, and runs away (docs/decisions/0017-what-lambda-answers-to.md).
 LOWEST, HIGHEST = 0.01, 1.0
 
@@ -71,10 +69,11 @@ class DualAscent:
     def update(self, divergence: float, *, done: float, measurements: int) -> float:
         """Take one of the training's `measurements`, at the share `done` of its steps, and return the new lambda."""
         rate = min(_FASTEST, _TRAVEL / max(1, measurements))
-        excess = divergence / allowed_divergence(self.budget, done) - 1.0
+        allowed = allowed_divergence(self.budget, done)
+        excess = divergence / allowed - 1.0
         if _UNTIL <= excess < 0.0 and self.raised:
             rate *= _CAUTIOUS
         self.weight *= math.exp(rate * min(1.0, excess / _FULL_SPEED))
         self.weight = min(HIGHEST, max(LOWEST, self.weight))
-        self.needed = self.needed or (self.raised and done >= _SETTLING)
+        self.needed = self.needed or (self.raised and allowed <= self.budget)  # the disorder is allowed for no more
         return self.weight

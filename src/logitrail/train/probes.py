@@ -137,7 +137,7 @@ class Probes:
         answer_weight: float = 0.0,
     ) -> None:
         self._head = head
-        self._answer_weight = answer_weight
+        self.answer_weight = answer_weight
         self._anchor = anchor
         self._compliance = compliance
         self._with_logsumexp = anchor_form(anchor).needs_logsumexp
@@ -161,6 +161,9 @@ class Probes:
         sums = [part.logsumexp for part in parts if part.logsumexp is not None]
         self._start = ReferenceColumns(
             torch.cat([part.columns for part in parts]), torch.cat(sums) if self._with_logsumexp else None
+        )
+        self._tokens = torch.tensor([token for row in self._rows for token in row.answer]).to(
+            self._start.columns.device
         )
         self._answers: Tensor | None = None
         if answer_weight > 0:
@@ -192,14 +195,13 @@ class Probes:
         spans = (range(self._ends[row] - len(self._rows[row].answer), self._ends[row]) for row in rows)
         return torch.tensor([place for span in spans for place in span]).to(self._start.columns.device)
 
-    def _difference(self, rows: Sequence[int], now: ReferenceColumns) -> Tensor:
-        chosen = self._places(rows)
+    def _difference(self, places: Tensor, now: ReferenceColumns) -> Tensor:
         return anchor_difference(
             now.columns,
-            self._start.columns[chosen],
+            self._start.columns[places],
             anchor=self._anchor,
             policy_logsumexp=now.logsumexp,
-            reference_logsumexp=None if self._start.logsumexp is None else self._start.logsumexp[chosen],
+            reference_logsumexp=None if self._start.logsumexp is None else self._start.logsumexp[places],
             compliance=self._compliance,
         )
 
@@ -253,7 +255,9 @@ class Probes:
 
     def drift(self, model: nn.Module) -> Tensor:
         """Mean over the watched harmful prompts and their positions of mean_s |a(z)_s - a(z0)_s|, in the anchor's unit."""
-        distance = anchor_distance(self._difference(self._watched, self._measure(model, self._watched, self._head)))
+        distance = anchor_distance(
+            self._difference(self._places(self._watched), self._measure(model, self._watched, self._head))
+        )
         return self._total(self._watched, distance) / len(self._watched)
 
     def drawn(self, batch: int, share: Share, device: torch.device) -> ProbeBatch | None:
@@ -310,18 +314,18 @@ class Probes:
         hidden = hidden[:, :-1][batch.mask]
         logits = self._head.logits(hidden) if self._with_logsumexp else None
         logsumexp = None if logits is None else logits.logsumexp(dim=-1)
-        difference = self._difference(batch.rows, ReferenceColumns(self._head.columns(hidden), logsumexp))
+        places = self._places(batch.rows)
+        difference = self._difference(places, ReferenceColumns(self._head.columns(hidden), logsumexp))
         weights = None if weights is None else weights.to(difference.device)
         cost = position_penalty(difference, penalty=penalty, weights=weights)
         if self._answers is not None and logits is not None and logsumexp is not None:
-            cost = cost + self._answer_weight * self._answer_cost(batch.rows, logits, logsumexp, penalty)
+            cost = cost + self.answer_weight * self._answer_cost(places, logits, logsumexp, penalty)
         return self._total(batch.rows, cost) * batch.share
 
-    def _answer_cost(self, rows: Sequence[int], logits: Tensor, logsumexp: Tensor, penalty: str) -> Tensor:
+    def _answer_cost(self, places: Tensor, logits: Tensor, logsumexp: Tensor, penalty: str) -> Tensor:
         """[N], what the answers' own tokens cost a position; 0 where a prompt is harmless."""
         assert self._answers is not None  # built with it
-        places = self._places(rows)
-        tokens = torch.tensor([token for row in rows for token in self._rows[row].answer], device=logits.device)
+        tokens = self._tokens[places].to(logits.device)
         now = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logsumexp
         harmful = places.to(now.device) < len(self._answers)
         then = self._answers[places.clamp(max=len(self._answers) - 1).to(self._answers.device)].to(now.device)

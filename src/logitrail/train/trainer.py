@@ -51,7 +51,7 @@ from logitrail.train.cached_rows import (
 )
 from logitrail.train.card import last_logged, training_section
 from logitrail.train.checkpoints import read_state, remove_older, write_state
-from logitrail.train.config import FREE, Held, STRConfig
+from logitrail.train.config import FREE, STRConfig
 from logitrail.train.control import START
 from logitrail.train.numbers import require_finite_losses, require_finite_norm, require_finite_weights
 from logitrail.train.probes import ProbeBatch, Probes, Share, watched
@@ -250,7 +250,7 @@ class STRTrainer(SFTTrainer):
             else {
                 **probes.counts,
                 "tokens": self.args.str_probe_tokens,
-                "answer_weight": self.args.answer_weight(Held(self.anchor, self.positions, self._anchors_probes)),
+                "answer_weight": probes.answer_weight,
                 "a_step": self.args.str_probe_batch,
                 "every": self.args.str_probe_every,
                 "weight": "lambda" if self.args.str_probe_weight is None else self.args.str_probe_weight,
