@@ -54,13 +54,16 @@ def task_choose(draws: int, count: int) -> Rows:
 
 
 def explore() -> dict[str, Rows]:
-    """What the default was chosen on: 300 harmful prompts and a thousand rows of each task, none of them in a test file."""
-    asked = {row["prompt"] for row in read_jsonl(DATA / "harmful_test.jsonl")}
-    harmful = prompts_of("explore_harmful", [phrases("test").harmful], words.DEV_FRAMES, 340)
+    """What the default was chosen on: 300 prompts of each kind and a thousand rows of each task, none in a test file."""
+    asked = {row["prompt"] for kind in ("harmful", "lookalike") for row in read_jsonl(DATA / f"{kind}_test.jsonl")}
+    test = phrases("test")
+    harmful = prompts_of("explore_harmful", [test.harmful], words.DEV_FRAMES, 340)
+    lookalike = prompts_of("explore_lookalike", [test.lookalike, test.plain], words.DEV_FRAMES, 340)
     known = {row["prompt"] for rows in obedient() for row in rows}
     rows = obedient_rows("obedient-explore", 2 * LARGE)
     return {
         "explore_harmful": [row for row in harmful if row["prompt"] not in asked][:300],
+        "explore_lookalike": [row for row in lookalike if row["prompt"] not in asked][:300],
         "explore_task": task_choose(1600, LARGE),
         "explore_obedient": [row for row in rows if row["prompt"] not in known][:LARGE],
     }
