@@ -446,6 +446,15 @@ CASES: dict[str, Case] = {
         methods=["str"],
     ),
     "an answer weight below nothing": recipe_case(("str_answer_weight", "at least 0"), training__str_answer_weight=-1),
+    "altered copies below nothing": recipe_case(
+        ("str_altered_probes is -1", "at least 0"), training__str_altered_probes=-1
+    ),
+    "altered copies of no prompt": recipe_case(
+        ("no probe prompt is anchored", "leave it out"),
+        command="train",
+        training__str_altered_probes=1,
+        methods=["str"],
+    ),
     "an answer weight with nothing to hold": recipe_case(
         ("str_answer_weight", "no probe prompt anchored", "leave it out"),
         command="train",

@@ -248,11 +248,11 @@ def test_the_notice_on_run_to_run_noise_follows_the_gate(run_folder: Path) -> No
             {
                 "anchor": "logprob", "penalty": "square", "lambda": 0.1, "drift_budget": None, "tokens": 32,
                 "rows": "none", "reference": None,
-                "probes": {"harmful": 90, "harmless": 120, "watched": 30, "tokens": 8, "every": 4, "weight": "lambda",
-                           "answer_weight": 1.0},
+                "probes": {"harmful": 90, "altered": 180, "harmless": 120, "watched": 30, "tokens": 8, "every": 4,
+                           "weight": "lambda", "answer_weight": 1.0},
             },
-            "120 harmless prompts (at the harmful ones these tokens themselves too) in one of 4 steps, "
-            "not on the task's rows.",
+            "90 harmful (and 180 altered copies) and 120 harmless prompts (at the harmful ones these tokens themselves "
+            "too) in one of 4 steps, not on the task's rows.",
         ),
         (
             {

@@ -232,7 +232,7 @@ def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path, token
     other = tiny_llama(tokenizer, seed=1)
     trainer = str_trainer(
         tokenizer, tokens, tmp_path, probes=PROBES[:1], harmless=HARMLESS[:1], str_probe_weight=1.0, str_probe_batch=2,
-        str_anchor="logprob", str_probe_tokens=tokens_held, str_answer_weight=weight,
+        str_anchor="logprob", str_probe_tokens=tokens_held, str_answer_weight=weight, str_altered_probes=0,
         references=(None, other)[:references],
     )  # fmt: skip
     start = tiny_llama(tokenizer)
@@ -412,6 +412,21 @@ def test_a_masked_batch_is_an_error(tokenizer, tokens, tmp_path):
 def test_an_answer_weight_that_would_hold_nothing_is_refused(tokenizer, tokens, tmp_path, options, named):
     with pytest.raises(RecipeError, match=named):
         str_trainer(tokenizer, tokens, tmp_path, **{"str_answer_weight": 0.5, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"str_altered_probes": 1}, "str_altered_probes is 1, and no probe prompt is anchored here"),
+        ({"harmless": HARMLESS, "str_altered_probes": -1}, "whole number of at least 0"),
+        ({"harmless": HARMLESS, "str_altered_probes": 1.5}, "1.5; it must be a whole number"),
+        ({"harmless": HARMLESS, "str_altered_probes": True}, "True; it must be a whole number"),
+        ({"harmless": HARMLESS, "str_altered_probes": "two"}, "'two'; it must be a whole number"),
+    ],
+)
+def test_altered_prompts_of_nothing_are_refused(tokenizer, tokens, tmp_path, options, named):
+    with pytest.raises(RecipeError, match=named):
+        str_trainer(tokenizer, tokens, tmp_path, **options)
 
 
 def test_probe_prompts_that_would_hold_nothing_are_refused(tokenizer, tokens, tmp_path):

@@ -23,6 +23,7 @@ _OF_ANCHORS = (
     "str_pull_back",
     "str_adam_beta2",
     "str_answer_weight",
+    "str_altered_probes",
 )
 """Training options that a trainer refuses where nothing is held."""
 

@@ -235,9 +235,11 @@ def held(train: Mapping[str, object] | None) -> str:
     if isinstance(probes, Mapping):
         seldom = f" in one of {_word(probes, 'every', 20)} steps" if probes.get("every", 1) != 1 else ""
         own = " (at the harmful ones these tokens themselves too)" if probes.get("answer_weight") else ""
+        copies = f" (and {_word(probes, 'altered', 20)} altered copies)" if probes.get("altered") else ""
         places.append(
             f"along the first {_word(probes, 'tokens', 20)} tokens of the starting model's own answers to "
-            f"{_word(probes, 'harmful', 20)} harmful and {_word(probes, 'harmless', 20)} harmless prompts{own}{seldom}"
+            f"{_word(probes, 'harmful', 20)} harmful{copies} and {_word(probes, 'harmless', 20)} harmless prompts{own}"
+            f"{seldom}"
         )
         if what.get("rows") == "none":
             places.append("not on the task's rows")

@@ -86,9 +86,10 @@ def _how(held: Mapping[str, Any], tokens_hash: str) -> str:
     if probes is None:
         return f"{text}."
     share = "the same lambda" if probes["weight"] == "lambda" else f"weight `{probes['weight']:g}`"
+    copies = f" (and {probes['altered']} altered copies)" if probes["altered"] else ""
     text += (
-        f", at {probes['harmful']} harmful and {probes['harmless']} harmless probe prompts without answers beside the "
-        f"task, with {share}"
+        f", at {probes['harmful']} harmful{copies} and {probes['harmless']} harmless probe prompts without answers beside "
+        f"the task, with {share}"
     )
     if probes["answer_weight"] > 0:
         text += f", the refusals' own next tokens too (weight {probes['answer_weight']:g})"

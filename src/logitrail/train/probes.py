@@ -118,6 +118,7 @@ class Probes:
             predicted the models are compared. With one it is the position behind the prompt alone.
         diverging: whether `divergence` will be asked for; it keeps the references' whole distributions at a few tokens.
         answer_weight: of the answers' own tokens in `loss`, at harmful prompts.
+        altered: more prompts for `loss` to draw from with the harmful ones, as harmful ones.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class Probes:
         tokens: int = 1,
         diverging: bool = False,
         answer_weight: float = 0.0,
+        altered: Sequence[str | list[Message]] = (),
     ) -> None:
         self._head = head
         self.answer_weight = answer_weight
@@ -144,13 +146,14 @@ class Probes:
         self._seed = seed
         self._watched = range(len(harmful[:watched]))
         if not harmless:
-            harmful = harmful[:watched]  # nothing is anchored on the others
+            harmful, altered = harmful[:watched], ()  # nothing is anchored on the others
         answering: Any = references[0][0]
-        self._rows = own_rows(answering, tokenizer, [*harmful, *harmless], tokens=tokens)
+        self._rows = own_rows(answering, tokenizer, [*harmful, *altered, *harmless], tokens=tokens)
         self._ends = list(accumulate(len(row.answer) for row in self._rows))
-        others = range(len(self._watched), len(harmful))
-        self._harmful = others or self._watched
-        self._harmless = range(len(harmful), len(self._rows))
+        others = range(len(self._watched), len(harmful) + len(altered))
+        self._altered = range(len(harmful), len(harmful) + len(altered))
+        self._harmful = [*(range(len(self._watched), len(harmful)) or self._watched), *self._altered]
+        self._harmless = range(len(harmful) + len(altered), len(self._rows))
         # Those watched apart, so that drift meets the same batches again and is exactly 0 at the start.
         parts = [
             mean_columns([self._measure(model, kind, at) for model, at in references])
@@ -183,8 +186,13 @@ class Probes:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many prompts are anchored, harmful and harmless, and on how many the drift is watched."""
-        return {"harmful": len(self._harmful), "harmless": len(self._harmless), "watched": len(self._watched)}
+        """How many prompts are anchored, harmful, altered and harmless, and on how many the drift is watched."""
+        return {
+            "harmful": len(self._harmful) - len(self._altered),
+            "altered": len(self._altered),
+            "harmless": len(self._harmless),
+            "watched": len(self._watched),
+        }
 
     def _measure(self, model: nn.Module, rows: Sequence[int], head: SafetyHead) -> ReferenceColumns:
         """The prompts' columns as the model stands, position after position in the order of `rows`."""

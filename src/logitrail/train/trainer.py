@@ -39,6 +39,7 @@ from logitrail.reference import (
     why_not_adapter_off,
 )
 from logitrail.train import provider
+from logitrail.train.altered import altered_prompts
 from logitrail.train.budget import Budget, Gauge
 from logitrail.train.cached_rows import (
     REFERENCE_KEY,
@@ -51,7 +52,7 @@ from logitrail.train.cached_rows import (
 )
 from logitrail.train.card import last_logged, training_section
 from logitrail.train.checkpoints import read_state, remove_older, write_state
-from logitrail.train.config import FREE, STRConfig
+from logitrail.train.config import FREE, Held, STRConfig
 from logitrail.train.control import START
 from logitrail.train.numbers import require_finite_losses, require_finite_norm, require_finite_weights
 from logitrail.train.probes import ProbeBatch, Probes, Share, watched
@@ -193,7 +194,7 @@ class STRTrainer(SFTTrainer):
         self._terms = Terms(terms, self._live, self._head.logits)
         self._companions = list(companions)
         self._begin_companions()
-        self._probes = self._measured_probes(harmful, harmless, args.answer_weight(held)) if harmful else None
+        self._probes = self._measured_probes(harmful, harmless, held) if harmful else None
         self._joinable = self._joinable_parameters() if held.probes else 0
         self._packs = self._joinable > 0 and self._keeps_probes_apart()
         self._gauge = None if self._probes is None else Gauge(self.model, self._probes, self.accelerator)
@@ -270,9 +271,12 @@ class STRTrainer(SFTTrainer):
             )
 
     def _measured_probes(
-        self, harmful: list[str | list[Message]], harmless: list[str | list[Message]], answer_weight: float
+        self, harmful: list[str | list[Message]], harmless: list[str | list[Message]], held: Held
     ) -> Probes:
         """The probe prompts with the references' numbers, taken now; the harmless ones only where they are anchored."""
+        apart = watched(len(harmful), anchored=self._anchors_probes)
+        copies = self.args.altered_probes(held)
+        anchored = harmful[apart:] or harmful
         with self.accelerator.autocast():
             return Probes(
                 harmful,
@@ -283,10 +287,11 @@ class STRTrainer(SFTTrainer):
                 anchor=self.anchor,
                 compliance=self._compliance,
                 seed=self.args.seed,
-                watched=watched(len(harmful), anchored=self._anchors_probes),
+                watched=apart,
                 tokens=self.args.str_probe_tokens,
                 diverging=True,
-                answer_weight=answer_weight,
+                answer_weight=self.args.answer_weight(held),
+                altered=altered_prompts(anchored, self._tokenizer, copies=copies, seed=self.args.seed),
             )
 
     def _keeps_probes_apart(self) -> bool:
