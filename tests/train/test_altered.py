@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitrail.train.altered import altered_prompts
@@ -12,6 +12,7 @@ from tests.train.setting import HARMLESS, PROBES, str_trainer
 WORDS = ("how", "can", "rob", "bank", "a", "the", "poison", "neighbor,", "make", "bomb?", "é", "怎么做")
 
 
+@settings(deadline=None)
 @given(
     words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=24), seed=st.integers(0, 99), copies=st.integers(0, 3)
 )
