@@ -85,8 +85,9 @@ def test_altered_prompts_are_drawn_with_the_harmful_ones_and_none_is_watched(tok
 
 def test_where_every_prompt_is_watched_they_are_anchored_beside_their_copies(tokenizer, tokens, tmp_path):
     trainer = str_trainer(
-        tokenizer, tokens, tmp_path, probes=PROBES[:1], harmless=HARMLESS[:1], str_anchor="logprob", str_probe_batch=2
-    )
+        tokenizer, tokens, tmp_path, probes=PROBES[:1], harmless=HARMLESS[:1], str_altered_probes=1,
+        str_anchor="logprob", str_probe_batch=2,
+    )  # fmt: skip
     assert {row for step in range(50) for row in trainer._probes._draw(2, step)} == {0, 1, 2}
 
 

@@ -79,7 +79,7 @@ def test_before_the_first_step_the_card_says_what_is_held(tokenizer, tokens, tmp
     trainer.save_model()
     text = (tmp_path / "README.md").read_text()
     assert (
-        "towards a divergence of 0.3 nats where answers to probe prompts begin, the weights moved back past a drift of "
+        "towards a divergence of 0.2 nats where answers to probe prompts begin, the weights moved back past a drift of "
         "0.7, and at the end, where lambda had to rise, as far as 0.10% of what the task's loss fell by lets" in text
     )
     assert "at 6 harmful and 6 harmless probe prompts without answers beside the task, with the same lambda;" in text
@@ -102,7 +102,7 @@ def test_a_card_claims_no_budget_that_nothing_keeps(tokenizer, tokens, tmp_path)
     assert trainer.held["drift_budget"] is None
     text = (tmp_path / "README.md").read_text()
     assert "with the same lambda, the refusals' own next tokens too (weight 1); drift" in text
-    assert "towards a divergence of 0.3 nats" in text
+    assert "towards a divergence of 0.2 nats" in text
     assert "past a drift of" not in text
     assert "at the end" not in text
 

@@ -77,28 +77,6 @@ def test_a_recipe_names_the_weight_of_the_answers_tokens(tmp_path, training, wei
     assert "str_answer_weight" not in _options(SimpleNamespace(recipe=recipe), "sft")
 
 
-@pytest.mark.parametrize(
-    ("training", "copies"),
-    [
-        ({}, 1),
-        ({"str_altered_probes": 3}, 3),
-        ({"str_altered_probes": 0}, 0),
-        ({"str_answer_weight": 0}, 0),
-        ({"str_answer_weight": 0, "str_altered_probes": 1}, 1),
-        ({"str_anchor": "logit"}, 0),
-        ({"str_anchor": "logit", "str_altered_probes": 1}, 1),
-        ({"str_probe_weight": 0}, 0),
-    ],
-)
-def test_a_recipe_names_how_many_copies_are_altered(tmp_path, training, copies):
-    recipe = SimpleNamespace(training=training, probe_files=(Path("a"), Path("b")), methods=("str", "sft"))
-    options = _options(SimpleNamespace(recipe=recipe), "str")
-    config = STRConfig(**common(tmp_path, **options))
-    assert int(options.get("str_altered_probes") or 0) == copies
-    assert config.altered_probes(config.held(harmful=True, harmless=True)) == copies
-    assert "str_altered_probes" not in _options(SimpleNamespace(recipe=SimpleNamespace(**vars(recipe))), "sft")
-
-
 @pytest.mark.parametrize("weight", [None, 0.3, "0e0"])
 @pytest.mark.parametrize("harmless", [(), HARMLESS])
 def test_a_trainer_holds_what_its_configuration_says(tokenizer, tokens, tmp_path, weight, harmless):

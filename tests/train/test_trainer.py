@@ -232,7 +232,7 @@ def test_the_probe_loss_equals_its_naive_twin(tokenizer, tokens, tmp_path, token
     other = tiny_llama(tokenizer, seed=1)
     trainer = str_trainer(
         tokenizer, tokens, tmp_path, probes=PROBES[:1], harmless=HARMLESS[:1], str_probe_weight=1.0, str_probe_batch=2,
-        str_anchor="logprob", str_probe_tokens=tokens_held, str_answer_weight=weight, str_altered_probes=0,
+        str_anchor="logprob", str_probe_tokens=tokens_held, str_answer_weight=weight,
         references=(None, other)[:references],
     )  # fmt: skip
     start = tiny_llama(tokenizer)

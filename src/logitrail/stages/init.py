@@ -55,12 +55,12 @@ training:                   # every option of TRL's SFTConfig, and str_*
   per_device_train_batch_size: 8
   learning_rate: 2.0e-4
   # str_weight: auto        # lambda: a number, or auto, which keeps answers to harmful prompts within str_kl_budget
-  # str_kl_budget: 0.3      # nats, over the first four tokens of the reference's own answers
+  # str_kl_budget: 0.2      # nats, over the first four tokens of the reference's own answers
   # str_drift_budget: 0.7   # nats; past it the weights move back towards the start (str_pull_back: false to leave them)
   # str_loss_budget: 0.001  # of the task loss's fall: the price of the way back at the end, where lambda had to rise
   # str_adam_beta2: 0.95    # once lambda is at its lowest; left out, Adam remembers 0.08 of the training from there
   # str_answer_weight: 1    # of the refusals' own next tokens beside the safety tokens; 0 leaves them free
-  # str_altered_probes: 1   # copies of each harmful prompt with random words in it, anchored too
+  # str_altered_probes: 0   # copies of each harmful prompt with random words in it, anchored too: 1 keeps a LoRA's better
   # str_anchor: logprob     # logprob, logit (default without prompts to mine from), centered, margin, common
   # str_positions: none     # of the task's rows: none (default with prompts to mine from), labels (without), start, first:N
 

@@ -30,7 +30,7 @@ from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
 from logitrail.train.card import last_logged
 from logitrail.train.checkpoints import STATE_FILE, by_step
-from logitrail.train.config import FREE, settle, settle_altered, settle_answer_weight
+from logitrail.train.config import FREE, settle, settle_answer_weight
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
 from logitrail.train.requirements import require_drift, require_held
@@ -192,9 +192,6 @@ def _options(context: Context, name: str) -> dict[str, Any]:
         )
         if weight > 0:  # named, so that a training from before there was one is another
             options["str_answer_weight"] = weight
-        copies = settle_altered(options.get("str_altered_probes"), own, weight)
-        if copies:  # the same
-            options["str_altered_probes"] = copies
     if not chosen.anchors:
         kept = _cached_method(context) if chosen.watches_cache else None
         if kept is None:

@@ -26,12 +26,9 @@ docs/decisions/0018-the-way-back.md."""
 ANSWER_WEIGHT = 1.0
 """The weight of the answers' own tokens where none is named; see docs/decisions/0020-the-answers-own-tokens.md."""
 
-ALTERED = 1
-"""Altered copies of a harmful probe prompt where no number is named; see docs/decisions/0021-altered-prompts.md."""
-
-KL_BUDGET = 0.3
+KL_BUDGET = 0.2
 """Where `str_weight` is `auto` and no budget of the divergence is named, in nats; see
-docs/decisions/0021-altered-prompts.md."""
+docs/decisions/0017-what-lambda-answers-to.md."""
 
 FREE = "none"
 """`str_positions` that leave the task's rows free: the anchors are held at probe prompts alone."""
@@ -97,15 +94,6 @@ def settle_answer_weight(weight: float | str | None, held: Held, tokens: int) ->
     return ANSWER_WEIGHT if named is None else named
 
 
-def settle_altered(copies: int | None, held: Held, answer_weight: float) -> int:
-    """How many altered copies of a harmful probe prompt are held, where a configuration or a recipe names so many."""
-    if not held.probes:
-        return 0
-    if copies is not None:
-        return copies
-    return ALTERED if answer_weight > 0 else 0
-
-
 @dataclass
 class STRConfig(SFTConfig):
     """Configuration of `STRTrainer`.
@@ -127,7 +115,7 @@ class STRConfig(SFTConfig):
             of the task's rows: with `str_positions` `none` there is nothing to ask it.
         str_kl_budget: the Kullback-Leibler divergence of the policy from the reference, summed over the first four tokens
             of the reference's own answers to harmful probe prompts (over as many as are held, where `str_probe_tokens` are
-            fewer: then a smaller budget is meant), that lambda aims at, in nats; None is 0.3.
+            fewer: then a smaller budget is meant), that lambda aims at, in nats; None is 0.2.
         str_drift_budget: the mean anchor distance on probe prompts past which `auto` moves the weights back, in nats
             (`logprob`, `margin`) or logits (`logit`, `centered`, `common`); None is 0.7. Five sevenths of
             it while the divergence is past its own budget and lambda above 0.1.
@@ -156,8 +144,8 @@ class STRConfig(SFTConfig):
             other anchors have no log-probability, and with one token no answer is known: 0
             (docs/decisions/0020-the-answers-own-tokens.md).
         str_altered_probes: how many altered copies of each anchored harmful probe prompt are anchored with it, a quarter of
-            their tokens replaced by random words: harm that no prompt names is kept better. They take their turn with the
-            others, so a step costs as much. None is 1 where `str_answer_weight` is above 0, else 0
+            their tokens replaced by random words. They take their turn with the others, so a step costs as much. With one
+            and `str_kl_budget` 0.3 a LoRA and leaky data keep more refusals, obedient data and one epoch's task less
             (docs/decisions/0021-altered-prompts.md).
         str_probe_batch: probe prompts a step that has some, over all its processes and as few of its micro-batches as hold
             eight each.
@@ -200,8 +188,8 @@ class STRConfig(SFTConfig):
     str_answer_weight: float | None = field(
         default=None, metadata={"help": "Weight of the refusals' own next tokens at harmful probe prompts."}
     )
-    str_altered_probes: int | None = field(
-        default=None, metadata={"help": "Altered copies of each harmful probe prompt that are anchored with it."}
+    str_altered_probes: int = field(
+        default=0, metadata={"help": "Altered copies of each harmful probe prompt that are anchored with it."}
     )
     str_probe_batch: int = field(default=8, metadata={"help": "Probe prompts a step that has some."})
     str_probe_every: int = field(default=1, metadata={"help": "Probe prompts come in every so many-th step."})
@@ -243,7 +231,7 @@ class STRConfig(SFTConfig):
             if not isinstance(value, Integral) or value < 1:
                 raise RecipeError(f"{name} is {value!r}; it must be a whole number of at least 1")
         altered: Any = self.str_altered_probes
-        if altered is not None and (isinstance(altered, bool) or not isinstance(altered, Integral) or altered < 0):
+        if isinstance(altered, bool) or not isinstance(altered, Integral) or altered < 0:
             raise RecipeError(f"str_altered_probes is {altered!r}; it must be a whole number of at least 0")
         if self.str_probe_batch < 2 or self.str_probe_batch % 2:
             raise RecipeError(
@@ -279,10 +267,6 @@ class STRConfig(SFTConfig):
     def answer_weight(self, held: Held) -> float:
         """kappa, of a training that holds that."""
         return settle_answer_weight(self.str_answer_weight, held, self.str_probe_tokens)
-
-    def altered_probes(self, held: Held) -> int:
-        """Altered copies of each harmful probe prompt, of a training that holds that."""
-        return settle_altered(self.str_altered_probes, held, self.answer_weight(held))
 
     def held(self, *, harmful: bool, harmless: bool) -> Held:
         """What a training with this configuration holds where there are such probe prompts; see `settle`."""

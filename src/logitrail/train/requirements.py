@@ -56,7 +56,7 @@ def require_held(args: STRConfig, *, harmful: bool, harmless: bool) -> Held:
             f"str_anchor='logprob' and str_probe_tokens of more than 1, and here the anchor is {held.anchor!r}, with "
             f"{f'str_probe_tokens {args.str_probe_tokens}' if held.probes else 'no probe prompt anchored'}; leave it out"
         )
-    if args.str_altered_probes and args.altered_probes(held) == 0:
+    if args.str_altered_probes and not held.probes:
         raise RecipeError(
             f"str_altered_probes is {args.str_altered_probes}, and no probe prompt is anchored here, so there is none to "
             "alter; pass harmful and harmless probe prompts, or leave it out"

@@ -275,8 +275,8 @@ class STRTrainer(SFTTrainer):
     ) -> Probes:
         """The probe prompts with the references' numbers, taken now; the harmless ones only where they are anchored."""
         apart = watched(len(harmful), anchored=self._anchors_probes)
-        copies = self.args.altered_probes(held)
-        anchored = harmful[apart:] or harmful
+        copies = self.args.str_altered_probes
+        altered = altered_prompts(harmful[apart:] or harmful, self._tokenizer, copies=copies, seed=self.args.seed)
         with self.accelerator.autocast():
             return Probes(
                 harmful,
@@ -291,7 +291,7 @@ class STRTrainer(SFTTrainer):
                 tokens=self.args.str_probe_tokens,
                 diverging=True,
                 answer_weight=self.args.answer_weight(held),
-                altered=altered_prompts(anchored, self._tokenizer, copies=copies, seed=self.args.seed),
+                altered=altered,
             )
 
     def _keeps_probes_apart(self) -> bool:
