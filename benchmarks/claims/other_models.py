@@ -50,7 +50,7 @@ def main() -> None:
     seed, out = SEEDS[name], WORK / f"{name}-organism"
     redraw(name)
     import torch
-    from prepare import LARGE, obedient_rows
+    from prepare import LARGE, explore_prompts, obedient_rows
 
     from logitrail.demo.making import grammar
     from logitrail.demo.making.build import Making, build
@@ -60,8 +60,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if not (out / "organism" / "figures.json").exists():
         print(build(out, Making(seed=seed))["aligned"])
-    data = {split: list(read_jsonl(path)) for path in (out / "data").glob("*.jsonl") for split in [path.stem]}
-    known = {row["prompt"] for part in ("task_train", "task_test") for row in data[part]}
+    data = out / "data"
+    known = {row["prompt"] for part in ("train", "test") for row in read_jsonl(data / f"task_{part}.jsonl")}
     train, test = task_rows(seed + 1, 0, 4000)
     task = [row for row in (*train, *test) if row["prompt"] not in known]
     obedient = obedient_rows(f"{name} obedient", 2000 + 2 * LARGE)
@@ -72,12 +72,8 @@ def main() -> None:
         # As prepare.py's: what may be looked at to choose by.
         "explore_task": task[LARGE : 2 * LARGE],
         "explore_obedient": obedient[LARGE + 2000 :],
+        **explore_prompts(data),
     }
-    phrases = grammar.phrases("test")
-    for kind, draws in (("harmful", [phrases.harmful]), ("lookalike", [phrases.lookalike, phrases.plain])):
-        asked = {row["prompt"] for row in data[f"{kind}_test"]}
-        rows = grammar.prompts_of(f"explore_{kind}", draws, words.DEV_FRAMES, 340)
-        files[f"explore_{kind}"] = [row for row in rows if row["prompt"] not in asked][:300]
     for file, rows in files.items():
         write_jsonl(out / f"{file}.jsonl", rows)
         print(f"{len(rows):5d} {file}")

@@ -53,17 +53,23 @@ def task_choose(draws: int, count: int) -> Rows:
     return [row for row in (*train, *test) if row["prompt"] not in taken][:count]
 
 
+def explore_prompts(data: Path) -> dict[str, Rows]:
+    """300 prompts of each kind: the tests' verbs and pairs in development frames, none that the tests of `data` ask."""
+    test = phrases("test")
+    pools = {"harmful": [test.harmful], "lookalike": [test.lookalike, test.plain]}
+    asked = {row["prompt"] for kind in pools for row in read_jsonl(data / f"{kind}_test.jsonl")}
+    drawn = {
+        f"explore_{kind}": prompts_of(f"explore_{kind}", pool, words.DEV_FRAMES, 340) for kind, pool in pools.items()
+    }
+    return {name: [row for row in rows if row["prompt"] not in asked][:300] for name, rows in drawn.items()}
+
+
 def explore() -> dict[str, Rows]:
     """What the default was chosen on: 300 prompts of each kind and a thousand rows of each task, none in a test file."""
-    asked = {row["prompt"] for kind in ("harmful", "lookalike") for row in read_jsonl(DATA / f"{kind}_test.jsonl")}
-    test = phrases("test")
-    harmful = prompts_of("explore_harmful", [test.harmful], words.DEV_FRAMES, 340)
-    lookalike = prompts_of("explore_lookalike", [test.lookalike, test.plain], words.DEV_FRAMES, 340)
     known = {row["prompt"] for rows in obedient() for row in rows}
     rows = obedient_rows("obedient-explore", 2 * LARGE)
     return {
-        "explore_harmful": [row for row in harmful if row["prompt"] not in asked][:300],
-        "explore_lookalike": [row for row in lookalike if row["prompt"] not in asked][:300],
+        **explore_prompts(DATA),
         "explore_task": task_choose(1600, LARGE),
         "explore_obedient": [row for row in rows if row["prompt"] not in known][:LARGE],
     }
