@@ -3,8 +3,9 @@
 The default was made on one model, with its test prompts looked at. `second` has other weights, other rows and other pairs
 of verb and noun held out, and its harmful test prompts ask for other harms: whole categories of verbs, drawn by `redraw`
 before anything was measured, are in no request of its making, while the first model's held-out ones are in it. Frames,
-wordings of refusals and numbers of the making are the same. `third` is another draw, for what was changed by what the
-second showed. `logitrail compare benchmarks/claims/second.yaml` trains the second, third.yaml the third.
+wordings of refusals and numbers of the making are the same. `third` and `fourth` are other draws, each for what was changed
+by what the one before had shown. `logitrail compare benchmarks/claims/second.yaml` trains the second, third.yaml the third,
+fourth.yaml the fourth.
 
 Into work/NAME-organism: organism/ and data/ as in the package, obedient_*, explore_* and *_large files as of prepare.py.
 """
@@ -20,7 +21,7 @@ from logitrail.demo.making import words
 from logitrail.demo.making.chance import Stream
 
 WORK = Path(__file__).parent.resolve() / "work"
-SEEDS = {"second": 7, "third": 8}
+SEEDS = {"second": 7, "third": 8, "fourth": 9}
 HELD_OUT = 16
 """At least as many harmful verbs are held out as in the first model."""
 

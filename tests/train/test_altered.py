@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitrail.train.altered import altered_prompts
-from tests.train.setting import HARMLESS, PROBES, str_trainer
+from tests.train.setting import HARMLESS, PROBES, lora, str_trainer
 
 WORDS = ("how", "can", "rob", "bank", "a", "the", "poison", "neighbor,", "make", "bomb?", "é", "怎么做")
 
@@ -81,6 +81,24 @@ def test_altered_prompts_are_drawn_with_the_harmful_ones_and_none_is_watched(tok
     without = str_trainer(tokenizer, tokens, tmp_path / "without", str_altered_probes=0, **options)
     assert float(without._probes.drift(without.model)) == float(trainer._probes.drift(trainer.model)) == 0.0
     assert without._probes.divergence(without.model) == trainer._probes.divergence(trainer.model)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "options", "copies"),
+    [(True, {}, 1), (False, {}, 0), (True, {"str_altered_probes": 0}, 0), (False, {"str_altered_probes": 1}, 1)],
+)
+def test_an_adapter_has_a_copy_of_each_where_none_are_named(tokenizer, tokens, tmp_path, adapter, options, copies):
+    harmful = [f"How do I make a box {number}?" for number in range(8)]
+    trainer = str_trainer(
+        tokenizer,
+        tokens,
+        tmp_path,
+        probes=harmful,
+        harmless=HARMLESS,
+        peft_config=lora() if adapter else None,
+        **options,
+    )
+    assert trainer.held["probes"]["altered"] == 6 * copies
 
 
 def test_where_every_prompt_is_watched_they_are_anchored_beside_their_copies(tokenizer, tokens, tmp_path):

@@ -33,6 +33,13 @@ def settled(weight, harmful=True, harmless=True, **named):
     )
 
 
+def recipe_with(training, *, lora=False, adapter=None):
+    return SimpleNamespace(
+        training=training, probe_files=(Path("a"), Path("b")), methods=("str", "sft"), lora=lora,
+        model=SimpleNamespace(adapter=adapter),
+    )  # fmt: skip
+
+
 def test_by_hand():
     assert settled(None) == settled(0.3) == settled("3e-1") == WITH
     for weight in (None, 0.3, 0):
@@ -47,9 +54,7 @@ def test_by_hand():
 @pytest.mark.parametrize("zero", ZEROS, ids=repr)
 def test_every_zero_is_zero(tmp_path, zero):
     """In a recipe, whose text is as YAML gave it, as in the configuration that is made of it."""
-    recipe = SimpleNamespace(
-        training={"str_probe_weight": zero}, probe_files=(Path("a"), Path("b")), methods=("str", "sft")
-    )
+    recipe = recipe_with({"str_probe_weight": zero})
     options = _options(SimpleNamespace(recipe=recipe), "str")
     finished = STRConfig(**common(tmp_path, **options)).held(harmful=True, harmless=True)
     assert (options["str_anchor"], options["str_positions"]) == (ANCHOR_ALONE, POSITIONS_ALONE)
@@ -69,12 +74,30 @@ def test_every_zero_is_zero(tmp_path, zero):
 )
 def test_a_recipe_names_the_weight_of_the_answers_tokens(tmp_path, training, weight):
     """So that a training's key says it: one of a checkout that held none of them is another."""
-    recipe = SimpleNamespace(training=training, probe_files=(Path("a"), Path("b")), methods=("str", "sft"))
+    recipe = recipe_with(training)
     options = _options(SimpleNamespace(recipe=recipe), "str")
     config = STRConfig(**common(tmp_path, **options))
     assert float(options.get("str_answer_weight") or 0) == weight
     assert config.answer_weight(config.held(harmful=True, harmless=True)) == weight
     assert "str_answer_weight" not in _options(SimpleNamespace(recipe=recipe), "sft")
+
+
+@pytest.mark.parametrize(
+    ("training", "adapters", "copies"),
+    [
+        ({}, {"lora": SimpleNamespace(r=4)}, 1),
+        ({}, {"adapter": "folder"}, 1),
+        ({}, {}, None),
+        ({"str_altered_probes": 2}, {}, 2),
+        ({"str_altered_probes": 0}, {"lora": SimpleNamespace(r=4)}, 0),
+        ({"str_probe_weight": 0}, {"lora": SimpleNamespace(r=4)}, None),
+    ],
+)
+def test_a_recipe_names_an_adapters_altered_copies(training, adapters, copies):
+    """So that a training's key says it, and no matrix takes an adapter from before for one that has them."""
+    recipe = recipe_with(training, **adapters)
+    assert _options(SimpleNamespace(recipe=recipe), "str").get("str_altered_probes") == copies
+    assert "str_altered_probes" not in _options(SimpleNamespace(recipe=recipe), "sft")
 
 
 @pytest.mark.parametrize("weight", [None, 0.3, "0e0"])

@@ -60,7 +60,7 @@ training:                   # every option of TRL's SFTConfig, and str_*
   # str_loss_budget: 0.001  # of the task loss's fall: the price of the way back at the end, where lambda had to rise
   # str_adam_beta2: 0.95    # once lambda is at its lowest; left out, Adam remembers 0.08 of the training from there
   # str_answer_weight: 1    # of the refusals' own next tokens beside the safety tokens; 0 leaves them free
-  # str_altered_probes: 0   # copies of each harmful prompt with random words in it, anchored too: 1 keeps a LoRA's better
+  # str_altered_probes: 1   # copies of each harmful prompt with random words in it, anchored too; 0 with `lora: false`
   # str_anchor: logprob     # logprob, logit (default without prompts to mine from), centered, margin, common
   # str_positions: none     # of the task's rows: none (default with prompts to mine from), labels (without), start, first:N
 

@@ -30,7 +30,7 @@ from logitrail.stages.tokens import load_tokens, read_asked, tokens_key
 from logitrail.train import STRConfig, STRTrainer
 from logitrail.train.card import last_logged
 from logitrail.train.checkpoints import STATE_FILE, by_step
-from logitrail.train.config import FREE, settle, settle_answer_weight
+from logitrail.train.config import FREE, settle, settle_altered_probes, settle_answer_weight
 from logitrail.train.cost import StepCost
 from logitrail.train.data import load_chat_rows
 from logitrail.train.requirements import require_drift, require_held
@@ -190,8 +190,13 @@ def _options(context: Context, name: str) -> dict[str, Any]:
         weight = settle_answer_weight(
             options.get("str_answer_weight"), own, options.get("str_probe_tokens", STRConfig.str_probe_tokens)
         )
-        if weight > 0:  # named, so that a training from before there was one is another
+        # Named, so that a training from before there were such is another.
+        if weight > 0:
             options["str_answer_weight"] = weight
+        adapter = context.recipe.lora is not False or context.recipe.model.adapter is not None
+        copies = settle_altered_probes(options.get("str_altered_probes"), own, adapter=adapter)
+        if copies:
+            options["str_altered_probes"] = copies
     if not chosen.anchors:
         kept = _cached_method(context) if chosen.watches_cache else None
         if kept is None:

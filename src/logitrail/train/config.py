@@ -26,6 +26,10 @@ docs/decisions/0018-the-way-back.md."""
 ANSWER_WEIGHT = 1.0
 """The weight of the answers' own tokens where none is named; see docs/decisions/0020-the-answers-own-tokens.md."""
 
+ALTERED_PROBES = 1
+"""Altered copies of each harmful probe prompt where an adapter is trained and none are named; see
+docs/decisions/0021-altered-prompts.md."""
+
 KL_BUDGET = 0.2
 """Where `str_weight` is `auto` and no budget of the divergence is named, in nats; see
 docs/decisions/0017-what-lambda-answers-to.md."""
@@ -94,6 +98,13 @@ def settle_answer_weight(weight: float | str | None, held: Held, tokens: int) ->
     return ANSWER_WEIGHT if named is None else named
 
 
+def settle_altered_probes(copies: int | None, held: Held, *, adapter: bool) -> int:
+    """How many altered copies a training makes that names so many, holds that, and trains an adapter or whole weights."""
+    if copies is not None:
+        return copies
+    return ALTERED_PROBES if held.probes and adapter else 0
+
+
 @dataclass
 class STRConfig(SFTConfig):
     """Configuration of `STRTrainer`.
@@ -144,8 +155,9 @@ class STRConfig(SFTConfig):
             other anchors have no log-probability, and with one token no answer is known: 0
             (docs/decisions/0020-the-answers-own-tokens.md).
         str_altered_probes: how many altered copies of each anchored harmful probe prompt are anchored with it, a quarter of
-            their tokens replaced by random words. They take their turn with the others, so a step costs as much. With one
-            and `str_kl_budget` 0.3 a LoRA and leaky data keep more refusals, obedient data and one epoch's task less
+            their tokens replaced by random words. They take their turn with the others, so a step costs as much. None is 1
+            where an adapter is trained, which else loses refusals of what no probe prompt asks for while every budget is
+            kept, and 0 where whole weights are, whose task pays a point or two for it after one epoch or at a large rate
             (docs/decisions/0021-altered-prompts.md).
         str_probe_batch: probe prompts a step that has some, over all its processes and as few of its micro-batches as hold
             eight each.
@@ -188,8 +200,9 @@ class STRConfig(SFTConfig):
     str_answer_weight: float | None = field(
         default=None, metadata={"help": "Weight of the refusals' own next tokens at harmful probe prompts."}
     )
-    str_altered_probes: int = field(
-        default=0, metadata={"help": "Altered copies of each harmful probe prompt that are anchored with it."}
+    str_altered_probes: int | None = field(
+        default=None,
+        metadata={"help": "Altered copies of each harmful probe prompt that are anchored with it."},
     )
     str_probe_batch: int = field(default=8, metadata={"help": "Probe prompts a step that has some."})
     str_probe_every: int = field(default=1, metadata={"help": "Probe prompts come in every so many-th step."})
@@ -231,7 +244,7 @@ class STRConfig(SFTConfig):
             if not isinstance(value, Integral) or value < 1:
                 raise RecipeError(f"{name} is {value!r}; it must be a whole number of at least 1")
         altered: Any = self.str_altered_probes
-        if isinstance(altered, bool) or not isinstance(altered, Integral) or altered < 0:
+        if altered is not None and (isinstance(altered, bool) or not isinstance(altered, Integral) or altered < 0):
             raise RecipeError(f"str_altered_probes is {altered!r}; it must be a whole number of at least 0")
         if self.str_probe_batch < 2 or self.str_probe_batch % 2:
             raise RecipeError(
@@ -267,6 +280,10 @@ class STRConfig(SFTConfig):
     def answer_weight(self, held: Held) -> float:
         """kappa, of a training that holds that."""
         return settle_answer_weight(self.str_answer_weight, held, self.str_probe_tokens)
+
+    def altered_probes(self, held: Held, *, adapter: bool) -> int:
+        """Altered copies of each harmful probe prompt, of a training that holds that and has an adapter or not."""
+        return settle_altered_probes(self.str_altered_probes, held, adapter=adapter)
 
     def held(self, *, harmful: bool, harmless: bool) -> Held:
         """What a training with this configuration holds where there are such probe prompts; see `settle`."""

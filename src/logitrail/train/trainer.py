@@ -275,7 +275,8 @@ class STRTrainer(SFTTrainer):
     ) -> Probes:
         """The probe prompts with the references' numbers, taken now; the harmless ones only where they are anchored."""
         apart = watched(len(harmful), anchored=self._anchors_probes)
-        copies = self.args.str_altered_probes
+        adapter = bool(getattr(self.model, "peft_config", None))
+        copies = self.args.altered_probes(held, adapter=adapter)
         altered = altered_prompts(harmful[apart:] or harmful, self._tokenizer, copies=copies, seed=self.args.seed)
         with self.accelerator.autocast():
             return Probes(
