@@ -5,7 +5,7 @@ of verb and noun held out, and its harmful test prompts ask for other harms: who
 before anything was measured, are in no request of its making, while the first model's held-out ones are in it. Frames,
 wordings of refusals and numbers of the making are the same. `third` and `fourth` are other draws, each for what was changed
 by what the one before had shown. `logitrail compare benchmarks/claims/second.yaml` trains the second, third.yaml the third,
-fourth.yaml the fourth.
+lora.yaml all of them.
 
 Into work/NAME-organism: organism/ and data/ as in the package, obedient_*, explore_* and *_large files as of prepare.py.
 """

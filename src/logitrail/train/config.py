@@ -201,8 +201,7 @@ class STRConfig(SFTConfig):
         default=None, metadata={"help": "Weight of the refusals' own next tokens at harmful probe prompts."}
     )
     str_altered_probes: int | None = field(
-        default=None,
-        metadata={"help": "Altered copies of each harmful probe prompt that are anchored with it."},
+        default=None, metadata={"help": "Altered copies of each harmful probe prompt that are anchored with it."}
     )
     str_probe_batch: int = field(default=8, metadata={"help": "Probe prompts a step that has some."})
     str_probe_every: int = field(default=1, metadata={"help": "Probe prompts come in every so many-th step."})
@@ -280,10 +279,6 @@ class STRConfig(SFTConfig):
     def answer_weight(self, held: Held) -> float:
         """kappa, of a training that holds that."""
         return settle_answer_weight(self.str_answer_weight, held, self.str_probe_tokens)
-
-    def altered_probes(self, held: Held, *, adapter: bool) -> int:
-        """Altered copies of each harmful probe prompt, of a training that holds that and has an adapter or not."""
-        return settle_altered_probes(self.str_altered_probes, held, adapter=adapter)
 
     def held(self, *, harmful: bool, harmless: bool) -> Held:
         """What a training with this configuration holds where there are such probe prompts; see `settle`."""

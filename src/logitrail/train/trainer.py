@@ -52,7 +52,7 @@ from logitrail.train.cached_rows import (
 )
 from logitrail.train.card import last_logged, training_section
 from logitrail.train.checkpoints import read_state, remove_older, write_state
-from logitrail.train.config import FREE, Held, STRConfig
+from logitrail.train.config import FREE, Held, STRConfig, settle_altered_probes
 from logitrail.train.control import START
 from logitrail.train.numbers import require_finite_losses, require_finite_norm, require_finite_weights
 from logitrail.train.probes import ProbeBatch, Probes, Share, watched
@@ -258,6 +258,10 @@ class STRTrainer(SFTTrainer):
             },
         }
 
+    @property
+    def _has_adapter(self) -> bool:
+        return bool(getattr(self.model, "peft_config", None))
+
     def _begin_companions(self) -> None:
         for companion in self._companions:
             companion.begin(
@@ -275,8 +279,7 @@ class STRTrainer(SFTTrainer):
     ) -> Probes:
         """The probe prompts with the references' numbers, taken now; the harmless ones only where they are anchored."""
         apart = watched(len(harmful), anchored=self._anchors_probes)
-        adapter = bool(getattr(self.model, "peft_config", None))
-        copies = self.args.altered_probes(held, adapter=adapter)
+        copies = settle_altered_probes(self.args.str_altered_probes, held, adapter=self._has_adapter)
         altered = altered_prompts(harmful[apart:] or harmful, self._tokenizer, copies=copies, seed=self.args.seed)
         with self.accelerator.autocast():
             return Probes(
@@ -655,7 +658,7 @@ class STRTrainer(SFTTrainer):
         section = training_section(
             self.held,
             tokens_hash=self.safety_tokens.hash,
-            adapter=bool(getattr(self.model, "peft_config", None)),
+            adapter=self._has_adapter,
             logged=last_logged(self.state.log_history),
         )
         put_section(folder, section)
