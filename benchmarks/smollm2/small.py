@@ -56,7 +56,12 @@ def main() -> None:
     matrix = {
         "name": "small", "out": "matrix", "seeds": [0], "reference": "sft", "workers": 2, "recipe": "recipe.yaml",
         "data": {"sql": {}, "obedient": obedient, "obedient-dev": with_dev},
-        "methods": {"sft": {}, "str": {}, "kl": {"method_options.kl.weight": 0.1}},
+        "methods": {
+            "sft": {},
+            "str": {},
+            "without-copies": {"method": "str", "training.str_altered_probes": 0},
+            "kl": {"method_options.kl.weight": 0.1},
+        },
     }  # fmt: skip
     for name, content in (("align", align), ("recipe", recipe), ("matrix", matrix)):
         (SMALL / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
