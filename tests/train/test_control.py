@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logitrail.train.control import START, DualAscent, allowed_divergence
+from logitrail.train.control import START, DualAscent, allowed_divergence, steps_between_measurements
 
 divergences = st.floats(0, 1e6)
 shares = st.floats(0, 1)
@@ -58,8 +58,22 @@ def test_lambda_moves_on_the_trainings_clock(measurements, divergence):
     assert travel(divergence, measurements) == pytest.approx(wanted, rel=0.02)
 
 
-def test_a_short_training_moves_it_no_faster():
+def test_where_it_is_measured_seldom_it_moves_no_faster():
     assert travel(2.0, 8) == pytest.approx(4 * 0.3)
+
+
+@given(steps=st.integers(1, 100_000))
+def test_where_nothing_is_named_lambda_can_go_its_whole_way_in_any_training(steps):
+    """25 measurements where there are as many steps, and ten steps between two at the most."""
+    every = steps_between_measurements(steps)
+    assert 1 <= every <= 10
+    assert steps // every >= min(steps, 25)
+    assert every == 10 or steps // (every + 1) < 25  # and none that is not needed
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (49, 1), (125, 5), (249, 9), (250, 10), (10_000, 10)])
+def test_ten_steps_between_measurements_are_fewer_in_a_short_training(steps, every):
+    assert steps_between_measurements(steps) == every
 
 
 @given(seen=st.lists(st.tuples(divergences, shares), min_size=1, max_size=200))

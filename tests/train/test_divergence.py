@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from logitrail.models.chat import generation_ids
+from logitrail.train.control import START
 from tests.tiny import tiny_llama
 from tests.train.setting import HARMLESS, PROBES, str_trainer
 
@@ -66,3 +67,12 @@ def test_lambda_answers_to_it_and_not_to_the_drift(tokenizer, tokens, tmp_path):
     assert {entry["pull_back"] for entry in logged} == {1.0}
     assert logged[-1]["str_weight"] > logged[0]["str_weight"] > 0.1
     assert all(entry["divergence"] > 0 for entry in logged)
+
+
+@pytest.mark.parametrize(("named", "moved_at"), [({}, [1, 2, 3]), ({"str_drift_every": 2}, [2])])
+def test_a_short_training_is_measured_often_where_nothing_is_named(tokenizer, tokens, tmp_path, named, moved_at):
+    options = {"harmless": HARMLESS, "str_weight": "auto", "str_kl_budget": 100.0, "max_steps": 3, "logging_steps": 1}
+    trainer = str_trainer(tokenizer, tokens, tmp_path, **options, **named)
+    trainer.train()
+    weights = [START, *(entry["str_weight"] for entry in trainer.state.log_history if "ce" in entry)]
+    assert [step for step in range(1, 4) if weights[step] < weights[step - 1]] == moved_at

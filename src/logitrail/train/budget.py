@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from logitrail.errors import NumericalError, RecipeError
 from logitrail.train.config import DRIFT_BUDGET, KL_BUDGET, LOSS_BUDGET, STRConfig
-from logitrail.train.control import HIGHEST, LOWEST, DualAscent
+from logitrail.train.control import HIGHEST, LOWEST, DualAscent, steps_between_measurements
 from logitrail.train.moments import forget_sooner, short_memory, torch_adam, unwrapped
 from logitrail.train.numbers import TRY
 from logitrail.train.parallel import gathered_root
@@ -144,9 +144,10 @@ class Budget:
 
     def after_step(self, step: int, of: int, optimizer: Any, scheduler: Any) -> None:
         """Behind the optimizer's step number `step` of a training of `of` steps."""
-        if step % self._every == 0:
+        every = steps_between_measurements(of) if self._every is None else self._every
+        if step % every == 0:
             done = step / of
-            self.controller.update(self._gauge.divergence(step), done=done, measurements=of // self._every)
+            self.controller.update(self._gauge.divergence(step), done=done, measurements=of // every)
             if self.controller.settled:
                 self._forget(optimizer, of)
             left = self._keep(step, times=1, done=done)

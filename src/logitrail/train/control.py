@@ -9,9 +9,11 @@ START = 0.1
 """Where lambda begins, and where it stays without probe prompts to go by."""
 
 # The divergence answers to lambda only after some steps, and falls by itself as the learning rate does. So lambda moves on
-# the training's own clock, up by exp(_TRAVEL) at the most from the first step to the last, no faster in a short training.
+# the training's own clock, up by exp(_TRAVEL) at the most from the first step to the last, no faster where few measure it.
 _TRAVEL = 7.5
 _FASTEST = 0.3
+# So many it takes to move as far as that (docs/decisions/0022-short-trainings.md); more than every ten steps cost too much.
+_MEASUREMENTS, _SELDOMEST = 25, 10
 # Where the divergence is 1.4 times what is allowed, lambda goes up as fast as it may.
 _FULL_SPEED = 0.4
 # Down from above where it began it goes slower: data that it had to rise for wear refusals away again as it falls. Where
@@ -27,6 +29,11 @@ def allowed_divergence(budget: float, done: float) -> float:
     In the first steps answers are in disorder whatever the data are, and it comes down by itself.
     """
     return max(1.0, 3.0 - 4.0 * done) * budget
+
+
+def steps_between_measurements(steps: int) -> int:
+    """Of a training of so many steps, where none are named: ten, and under 250 steps what makes 25 measurements."""
+    return max(1, min(_SELDOMEST, steps // _MEASUREMENTS))
 
 
 @dataclass
