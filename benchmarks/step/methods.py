@@ -137,6 +137,8 @@ def make_trainer(
         if case.default:
             prompts = probe_prompts(case)
             more |= {"probe_prompts": prompts[:PROBES], "harmless_probe_prompts": prompts[PROBES:]}
+            # As in a training of 250 steps or more; these few would be measured at each.
+            settings |= {"str_drift_every": 10}
         else:
             settings |= {"str_weight": WEIGHT, "str_anchor": case.anchor, "str_reference": case.reference}
         settings |= {"str_cache_dir": str(folder / "cache")} if case.reference == "cache" else {}

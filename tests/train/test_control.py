@@ -64,10 +64,11 @@ def test_where_it_is_measured_seldom_it_moves_no_faster():
 
 @given(steps=st.integers(1, 100_000))
 def test_where_nothing_is_named_lambda_can_go_its_whole_way_in_any_training(steps):
-    """25 measurements where there are as many steps, and ten steps between two at the most."""
+    """25 to 49 measurements where there are as many steps, and ten steps between two at the most."""
     every = steps_between_measurements(steps)
     assert 1 <= every <= 10
     assert steps // every >= min(steps, 25)
+    assert steps // every <= 49 or every == 10
     assert every == 10 or steps // (every + 1) < 25  # and none that is not needed
 
 

@@ -562,6 +562,8 @@ def test_a_stale_cache_is_named(tokenizer, tokens, tmp_path):
             "str_kl_budget is inf; it must be a finite number above 0",
         ),
         ({"str_drift_every": 0}, "at least 1"),
+        ({"str_drift_every": True}, "whole number"),
+        ({"str_drift_every": 2.5}, "whole number"),
         ({"str_probe_weight": -1.0}, "at least 0"),
         ({"str_probe_weight": "auto"}, "give a number"),
         ({"str_probe_batch": 3}, "even number"),

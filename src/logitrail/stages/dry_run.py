@@ -49,6 +49,8 @@ _TRAINING = {
     "report_to": "none",
     "str_probe_every": 1,  # so that the three steps hold the dearest one
 }
+# A training of three steps would be measured at each; a real one is at one in ten.
+_SELDOM = {"str_drift_every": 10}
 
 
 @dataclass
@@ -151,7 +153,7 @@ class _Rehearsal:
                 "tokens": section,
                 "probes": harmful,
                 "harmless_probes": harmless,
-                "training": {**recipe.training, **_TRAINING},
+                "training": {**_SELDOM, **recipe.training, **_TRAINING},
                 "method_options": {**recipe.method_options, **turns},
                 "gate": recipe.gate.model_copy(update={"repeat_seeds": ()}),
             }

@@ -130,8 +130,8 @@ class STRConfig(SFTConfig):
         str_drift_budget: the mean anchor distance on probe prompts past which `auto` moves the weights back, in nats
             (`logprob`, `margin`) or logits (`logit`, `centered`, `common`); None is 0.7. Five sevenths of
             it while the divergence is past its own budget and lambda above 0.1.
-        str_drift_every: steps between two measurements of both for `auto`; None is ten, and fewer where the training has
-            fewer than 250 steps, so that there are 25 measurements (docs/decisions/0022-short-trainings.md).
+        str_drift_every: steps between two measurements of both for `auto`; None is ten, and in a training of fewer than
+            250 steps so few that there are 25 measurements at the least (docs/decisions/0022-short-trainings.md).
         str_pull_back: whether a drift past what the budget allows (twice the budget at the first step, the budget from half
             of the training on) moves the weights back towards the start, so that `auto` keeps that budget whatever lambda
             can do (`logitrail.train.pull_back`). None is yes where that can be done: not under DeepSpeed, nor for whole
@@ -232,7 +232,9 @@ class STRConfig(SFTConfig):
         if self.str_cache_dtype not in DTYPES:
             raise RecipeError(f"unknown str_cache_dtype {self.str_cache_dtype!r}; choose one of {', '.join(DTYPES)}")
         drift_every: Any = self.str_drift_every
-        if drift_every is not None and (not isinstance(drift_every, Integral) or drift_every < 1):
+        if drift_every is not None and (
+            isinstance(drift_every, bool) or not isinstance(drift_every, Integral) or drift_every < 1
+        ):
             raise RecipeError(f"str_drift_every is {drift_every!r}; it must be a whole number of at least 1")
         if self.str_pull_back is not None and not isinstance(self.str_pull_back, bool):
             raise RecipeError(f"str_pull_back is {self.str_pull_back!r}; give true or false, or leave it out")

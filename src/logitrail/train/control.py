@@ -12,7 +12,7 @@ START = 0.1
 # the training's own clock, up by exp(_TRAVEL) at the most from the first step to the last, no faster where few measure it.
 _TRAVEL = 7.5
 _FASTEST = 0.3
-# So many it takes to move as far as that (docs/decisions/0022-short-trainings.md); more than every ten steps cost too much.
+# It takes so many to move as far as that (docs/decisions/0022-short-trainings.md); in a long training ten steps apart do.
 _MEASUREMENTS, _SELDOMEST = 25, 10
 # Where the divergence is 1.4 times what is allowed, lambda goes up as fast as it may.
 _FULL_SPEED = 0.4
@@ -32,7 +32,10 @@ def allowed_divergence(budget: float, done: float) -> float:
 
 
 def steps_between_measurements(steps: int) -> int:
-    """Of a training of so many steps, where none are named: ten, and under 250 steps what makes 25 measurements."""
+    """Of a training of so many steps, where none are named: ten, and under 250 steps what makes 25 to 49 measurements.
+
+    Under 25 steps each is measured.
+    """
     return max(1, min(_SELDOMEST, steps // _MEASUREMENTS))
 
 
