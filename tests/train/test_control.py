@@ -18,16 +18,22 @@ def travel(divergence: float, measurements: int, budget: float = 0.2) -> float:
     """ln of what the second half of a training, at one divergence, makes of lambda, as if it were not bounded there."""
     ascent = DualAscent(budget)
     for number in range(measurements // 2):
-        ascent.update(divergence, done=(measurements // 2 + number) / measurements, measurements=measurements)
+        ascent.update(divergence, done=(measurements // 2 + number) / measurements, measurements=measurements, every=10)
     return math.log(ascent.weight / START)
 
 
-@given(divergence=divergences, done=shares, measurements=st.integers(1, 10_000), budget=st.floats(1e-6, 1e6))
-def test_one_measurement_moves_lambda_towards_the_target_and_not_far(divergence, done, measurements, budget):
+@given(
+    divergence=divergences,
+    done=shares,
+    measurements=st.integers(1, 10_000),
+    budget=st.floats(1e-6, 1e6),
+    every=st.integers(1, 100),
+)
+def test_one_measurement_moves_lambda_towards_the_target_and_not_far(divergence, done, measurements, budget, every):
     ascent = DualAscent(budget)
-    moved = math.log(ascent.update(divergence, done=done, measurements=measurements) / START)
+    moved = math.log(ascent.update(divergence, done=done, measurements=measurements, every=every) / START)
     rate = min(0.3, 7.5 / measurements)
-    assert -2.5 * rate - 1e-12 <= moved <= rate + 1e-12
+    assert -2.5 * rate - 1e-12 <= moved <= min(rate, 0.03 * every) + 1e-12
     assert moved >= 0 if divergence > allowed_divergence(budget, done) else moved <= 0
 
 
@@ -36,7 +42,7 @@ def test_one_measurement_moves_lambda_towards_the_target_and_not_far(divergence,
 )
 def test_it_goes_by_what_is_past_the_budget_or_left_of_it(divergence, room):
     """In proportion: up as fast as it may at 1.4 times the budget, down as fast at six tenths of it and faster below."""
-    moved = math.log(DualAscent(0.2).update(divergence, done=1.0, measurements=25) / START)
+    moved = math.log(DualAscent(0.2).update(divergence, done=1.0, measurements=25, every=10) / START)
     assert moved == pytest.approx(0.3 * room, abs=1e-9)
 
 
@@ -56,6 +62,19 @@ def test_lambda_moves_on_the_trainings_clock(measurements, divergence):
     excess = min(1.0, (divergence / 0.2 - 1.0) / 0.4)
     wanted = min(math.log(1.0 / START), max(math.log(0.01 / START), 7.5 / 2 * excess))
     assert travel(divergence, measurements) == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.parametrize(("divergence", "rooms"), [(5.0, 1.0), (0.24, 0.5)])
+def test_however_often_it_is_measured_it_rises_no_faster(divergence, rooms):
+    """A short training's lambda comes down sooner than that of ten steps a measurement, and goes up as slowly."""
+    often, seldom = DualAscent(0.2), DualAscent(0.2)
+    for _ in range(4):
+        often.update(divergence, done=1.0, measurements=25, every=5)
+    for _ in range(2):
+        seldom.update(divergence, done=1.0, measurements=12, every=10)
+    assert (
+        math.log(often.weight / START) == pytest.approx(math.log(seldom.weight / START)) == pytest.approx(0.6 * rooms)
+    )
 
 
 def test_where_it_is_measured_seldom_it_moves_no_faster():
@@ -81,7 +100,7 @@ def test_ten_steps_between_measurements_are_fewer_in_a_short_training(steps, eve
 def test_lambda_stays_between_its_bounds(seen):
     ascent = DualAscent(0.2)
     for divergence, done in seen:
-        assert 0.01 <= ascent.update(divergence, done=done, measurements=len(seen)) <= 1.0
+        assert 0.01 <= ascent.update(divergence, done=done, measurements=len(seen), every=10) <= 1.0
 
 
 @pytest.mark.parametrize(
@@ -97,7 +116,7 @@ def test_from_above_where_it_began_it_falls_a_third_as_fast_while_half_of_what_i
     divergence, slower
 ):
     low, high = (
-        math.log(DualAscent(0.2, weight).update(divergence, done=1.0, measurements=25) / weight)
+        math.log(DualAscent(0.2, weight).update(divergence, done=1.0, measurements=25, every=10) / weight)
         for weight in (0.1, 0.5)
     )
     assert low < 0
@@ -107,8 +126,8 @@ def test_from_above_where_it_began_it_falls_a_third_as_fast_while_half_of_what_i
 @pytest.mark.parametrize(("done", "needed"), [(0.1, False), (0.49, False), (0.5, True), (1.0, True)])
 def test_a_rise_behind_the_first_half_is_remembered(done, needed):
     ascent = DualAscent(0.2)
-    ascent.update(5.0, done=done, measurements=25)
+    ascent.update(5.0, done=done, measurements=25, every=10)
     for _ in range(25):
-        ascent.update(0.0, done=1.0, measurements=25)
+        ascent.update(0.0, done=1.0, measurements=25, every=10)
     assert not ascent.raised
     assert ascent.needed is needed

@@ -115,8 +115,8 @@ def test_it_is_taken_where_lambda_had_to_rise_and_has_come_down(tokenizer, token
         trainer = str_trainer(tokenizer, tokens, tmp_path, **options)
         update = trainer._budget.controller.update
 
-        def falling_from_step_five(divergence, *, done, measurements):
-            return update(divergence if done <= 4 / 8 else 0.0, done=done, measurements=measurements)
+        def falling_from_step_five(divergence, *, done, **others):
+            return update(divergence if done <= 4 / 8 else 0.0, done=done, **others)
 
         trainer._budget.controller.update = falling_from_step_five
         trainer.train(**more)

@@ -147,7 +147,7 @@ class Budget:
         every = steps_between_measurements(of) if self._every is None else self._every
         if step % every == 0:
             done = step / of
-            self.controller.update(self._gauge.divergence(step), done=done, measurements=of // every)
+            self.controller.update(self._gauge.divergence(step), done=done, measurements=of // every, every=every)
             if self.controller.settled:
                 self._forget(optimizer, of)
             left = self._keep(step, times=1, done=done)

@@ -14,6 +14,8 @@ _TRAVEL = 7.5
 _FASTEST = 0.3
 # It takes so many to move as far as that (docs/decisions/0022-short-trainings.md); in a long training ten steps apart do.
 _MEASUREMENTS, _SELDOMEST = 25, 10
+# Up no faster than that in ten steps: what has diverged already is no answer to a lambda of a few steps ago.
+_FASTEST_STEP = _FASTEST / _SELDOMEST
 # Where the divergence is 1.4 times what is allowed, lambda goes up as fast as it may.
 _FULL_SPEED = 0.4
 # Down from above where it began it goes slower: data that it had to rise for wear refusals away again as it falls. Where
@@ -44,7 +46,8 @@ class DualAscent:
     """Exponentiated dual ascent on lambda for the constraint divergence <= budget.
 
         lambda <- lambda * exp(rate * min(1, (divergence / allowed - 1) / 0.4)), between 0.01 and 1
-        rate = min(0.3, 7.5 / measurements), and 0.3 of that down from above 0.1 where divergence >= allowed / 2
+        rate = min(0.3, 7.5 / measurements), up not more than 0.03 for each step since the last measurement,
+               and 0.3 of it down from above 0.1 where divergence >= allowed / 2
 
     The logarithm of lambda moves, since useful values span decades; the step is bounded, so that one noisy measurement
     changes lambda by a factor of exp(rate) at the most, and by exp(-2.5 rate) where nothing has diverged. From where it
@@ -76,11 +79,17 @@ class DualAscent:
         """Whether more has diverged than is allowed though lambda has gone up for it."""
         return self.raised and divergence > allowed_divergence(self.budget, done)
 
-    def update(self, divergence: float, *, done: float, measurements: int) -> float:
-        """Take one of the training's `measurements`, at the share `done` of its steps, and return the new lambda."""
+    def update(self, divergence: float, *, done: float, measurements: int, every: int) -> float:
+        """Take one of the training's `measurements`, at the share `done` of its steps, and return the new lambda.
+
+        Args:
+            every: the steps since the one before.
+        """
         rate = min(_FASTEST, _TRAVEL / max(1, measurements))
         allowed = allowed_divergence(self.budget, done)
         excess = divergence / allowed - 1.0
+        if excess > 0.0:
+            rate = min(rate, _FASTEST_STEP * every)
         if _UNTIL <= excess < 0.0 and self.raised:
             rate *= _CAUTIOUS
         self.weight *= math.exp(rate * min(1.0, excess / _FULL_SPEED))
