@@ -25,6 +25,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 from logitrail import SafetyTokens, STRConfig, STRTrainer
+from logitrail.train.control import STEPS_APART
 
 WEIGHT = 0.1
 PROBES, PROBE_WORDS = 64, 24
@@ -138,7 +139,7 @@ def make_trainer(
             prompts = probe_prompts(case)
             more |= {"probe_prompts": prompts[:PROBES], "harmless_probe_prompts": prompts[PROBES:]}
             # As in a training of 250 steps or more; these few would be measured at each.
-            settings |= {"str_drift_every": 10}
+            settings |= {"str_drift_every": STEPS_APART}
         else:
             settings |= {"str_weight": WEIGHT, "str_anchor": case.anchor, "str_reference": case.reference}
         settings |= {"str_cache_dir": str(folder / "cache")} if case.reference == "cache" else {}

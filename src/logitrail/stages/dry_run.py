@@ -25,6 +25,7 @@ from logitrail.stages.forecast import Forecast, Piece, pace
 from logitrail.stages.progress import Meter
 from logitrail.stages.tokens import read_prompts, tokens
 from logitrail.stages.train import cache, method_config, planned, train
+from logitrail.train.control import STEPS_APART
 from logitrail.train.cost import peak_resident_bytes
 from logitrail.train.data import load_chat_rows
 
@@ -50,7 +51,7 @@ _TRAINING = {
     "str_probe_every": 1,  # so that the three steps hold the dearest one
 }
 # A training of three steps would be measured at each; a real one is at one in ten.
-_SELDOM = {"str_drift_every": 10}
+_SELDOM = {"str_drift_every": STEPS_APART}
 
 
 @dataclass

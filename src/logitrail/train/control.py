@@ -13,9 +13,11 @@ START = 0.1
 _TRAVEL = 7.5
 _FASTEST = 0.3
 # It takes so many to move as far as that (docs/decisions/0022-short-trainings.md); in a long training ten steps apart do.
-_MEASUREMENTS, _SELDOMEST = 25, 10
+_MEASUREMENTS = 25
+STEPS_APART = 10
+"""Steps between two measurements of a long training, where none are named."""
 # Up no faster than that in ten steps: what has diverged already is no answer to a lambda of a few steps ago.
-_FASTEST_STEP = _FASTEST / _SELDOMEST
+_FASTEST_STEP = _FASTEST / STEPS_APART
 # Where the divergence is 1.4 times what is allowed, lambda goes up as fast as it may.
 _FULL_SPEED = 0.4
 # Down from above where it began it goes slower: data that it had to rise for wear refusals away again as it falls. Where
@@ -38,7 +40,7 @@ def steps_between_measurements(steps: int) -> int:
 
     Under 25 steps each is measured.
     """
-    return max(1, min(_SELDOMEST, steps // _MEASUREMENTS))
+    return max(1, min(STEPS_APART, steps // _MEASUREMENTS))
 
 
 @dataclass
