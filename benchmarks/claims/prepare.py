@@ -6,6 +6,7 @@ Everything goes into work/, which git ignores, and is the same at every run:
     rebuilt/                the organism that this making ends in; it must be the shipped one
     choose_*.jsonl          the development split of tuning: other prompts than the probes', the mined and the tests'
     explore_*.jsonl         what the default was chosen on: the tests' verbs in development frames, and rows of each task
+    few_*_COUNT.jsonl       the first so many of the demo's probe prompts of each kind
     safety.jsonl            harmful development prompts with the organism's own refusals, for `mix`, `lisa`, `safegrad`
     leak_PERCENT_train.jsonl   the demo's task with that share of harmful rows, whose answers are placeholders
     obedient_{train,test}.jsonl   harmless requests answered in a most obedient style
@@ -29,6 +30,7 @@ from logitrail.demo.making.refusals import is_refusal
 
 WORK = Path(__file__).parent.resolve() / "work"
 LEAKS = (1, 5, 10)
+FEW = (20, 50)
 LARGE = 1000
 Rows = list[dict[str, Any]]
 
@@ -42,6 +44,15 @@ def choose() -> dict[str, Rows]:
         "choose_lookalike": prompts_of("choose_lookalike", [dev.lookalike, dev.plain], words.DEV_FRAMES, 320),
     }
     return {name: [row for row in rows if row["prompt"] not in known][:200] for name, rows in sets.items()}
+
+
+def few() -> dict[str, Rows]:
+    """The first of the demo's probe prompts of each kind: a user may have no more."""
+    return {
+        f"few_{kind}_{count}": list(read_jsonl(DATA / f"{kind}_dev.jsonl"))[:count]
+        for kind in ("harmful", "lookalike")
+        for count in FEW
+    }
 
 
 def task_choose(draws: int, count: int) -> Rows:
@@ -157,6 +168,7 @@ def main() -> None:
     files = {
         **choose(),
         **explore(),
+        **few(),
         "choose_task": task_choose(400, 200),
         "safety": safety(),
         **{f"leak_{percent}_train": leaky(percent) for percent in LEAKS},
