@@ -73,6 +73,11 @@ def str_trainer(
     )
 
 
+def plain(**options: Any) -> dict[str, Any]:
+    """Of a trainer that holds nothing itself."""
+    return {"str_weight": 0.0, "str_reference": "off", "probes": (), **options}
+
+
 def move(trainer: STRTrainer) -> None:
     """Away from the reference: noise on every weight that is trained, the same at every call; then ready to train."""
     generator = torch.Generator().manual_seed(1)

@@ -9,7 +9,7 @@ from logitrail.errors import ArtifactError, RecipeError
 from logitrail.methods import Companion
 from logitrail.methods.ema import Averaging, Options
 from tests.tiny import tiny_llama
-from tests.train.setting import largest_difference, lora, move, str_trainer, weights
+from tests.train.setting import largest_difference, lora, move, plain, str_trainer, weights
 
 
 class Squares:
@@ -26,10 +26,6 @@ class Squares:
         assert at.reference is not None
         difference = at.head(at.hidden) - at.reference.head(at.reference.hidden)
         return 0.5 * difference.square().sum()
-
-
-def plain(**options):
-    return {"str_weight": 0.0, "str_reference": "off", "probes": (), **options}
 
 
 @pytest.mark.parametrize("instead", [False, True])
