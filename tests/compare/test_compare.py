@@ -192,6 +192,27 @@ def wait_until(condition, seconds=120.0):
         time.sleep(0.02)
 
 
+def test_a_cell_whose_answers_are_damaged_is_named_and_runs_again_as_the_message_says(finished, logitrail):
+    path, summary, _ = finished
+    cell = path.parent / "out/cells/task/sft/seed-0"
+    answers, begun = cell / "eval/sft/answers.jsonl", (cell / "train/sft/summary.json").stat().st_mtime_ns
+    answers.write_bytes(answers.read_bytes()[:-20])
+    (path.parent / "out/summary.json").unlink()
+    told = cell / "eval/sft/summary.json"
+    refused = logitrail("compare", path)
+    assert refused.code
+    assert f"delete {told}" in refused.err
+    told.unlink()
+    listed = json.loads(logitrail("compare", path, "--plan", "--json").out)
+    assert [entry["folder"] for entry in listed if entry["status"] == "not done"] == ["cells/task/sft/seed-0"]
+    again = subprocess.run(
+        command("compare", path, "--json"), capture_output=True, text=True, env=environment(), check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert without_noise(json.loads(again.stdout)["rows"]) == without_noise(summary["rows"])
+    assert (cell / "train/sft/summary.json").stat().st_mtime_ns == begun  # measured again, not trained
+
+
 @pytest.mark.parametrize(("number", "stage"), [(signal.SIGKILL, "train"), (signal.SIGINT, "train")])
 def test_killed_in_the_middle_and_run_again_equals_an_unbroken_one(finished, tmp_path, number, stage):
     whole, _, _ = finished

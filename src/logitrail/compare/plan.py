@@ -15,7 +15,7 @@ from logitrail.config.matrix import BASE, Overrides, nearest, put
 from logitrail.errors import RecipeError
 from logitrail.seals import read_if_of
 from logitrail.stages.context import Context
-from logitrail.stages.folder import versions
+from logitrail.stages.folder import SUMMARY, versions
 
 RESULT = "cell.json"
 """What a cell leaves when it has ended, well or not; it is written last."""
@@ -327,9 +327,19 @@ def _prompts(path: Path, recipe: Recipe, section: str) -> set[str]:
 def result(job: Job) -> dict[str, Any] | None:
     """What the job left when it ended with this key, well or not; None if it has not ended so.
 
+    It has not where its measurement is gone, as after a message that says to delete a damaged one: without it no table can
+    be made, and the same command measures again.
+
     Raises:
         ArtifactError: its file is damaged, or of another version.
     """
+    found = ended(job)
+    gone = found is not None and found["status"] == "done" and not (job.folder / "eval" / job.model / SUMMARY).exists()
+    return None if gone else found
+
+
+def ended(job: Job) -> dict[str, Any] | None:
+    """The same, whether or not its measurement is there still."""
     return read_if_of(job.folder / RESULT, job.key)
 
 

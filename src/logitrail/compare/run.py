@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from logitrail.artifacts import read_json, sha256_of_file, write_yaml
 from logitrail.compare.choice import cells_of, choice
 from logitrail.compare.engines import Engine, make_engine
-from logitrail.compare.plan import ORDER, RECIPE_HASH, RESULT, Job, Plan, done, result, unknown_rows
+from logitrail.compare.plan import ORDER, RECIPE_HASH, RESULT, Job, Plan, done, ended, result, unknown_rows
 from logitrail.config.reading import read_yaml
 from logitrail.errors import CompareError, RecipeError
 from logitrail.seals import write_sealed
@@ -108,7 +108,7 @@ def will_replace(plan: Plan, only: Sequence[str] = ()) -> tuple[int, int]:
         if isinstance(job, _Waiting):
             perhaps += _finished(plan.cell_folder(*job))
         else:
-            changed += _finished(job.folder) and not done(job)
+            changed += _finished(job.folder) and ended(job) is None
     return changed, perhaps
 
 
