@@ -56,7 +56,7 @@ def test_a_worker_killed_in_the_middle(cluster, tmp_path):
         # The worker is the parent of the cell's process, whose number stands in the folder's lock.
         while not killed:
             for cell in cells:
-                if (cell / "cache").exists() and not (cell / "cell.json").exists():
+                if (cell / "train").exists() and not (cell / "cell.json").exists():
                     child = int((cell / ".lock").read_text())
                     worker = parent_of(child)
                     assert worker != os.getpid()
