@@ -62,6 +62,9 @@ def finish(job, seconds=1.0, **changes):
     content = {"schema_version": SCHEMA_VERSION, "stage": "cell", **job.order(), "status": "done", "seconds": seconds}
     job.folder.mkdir(parents=True, exist_ok=True)
     write_sealed(job.folder / "cell.json", {**content, "rates": rates, "held_out_loss": None, **changes})
+    measurement = job.folder / "eval" / job.model / "summary.json"
+    measurement.parent.mkdir(parents=True, exist_ok=True)
+    measurement.write_text("{}")
 
 
 def test_what_will_be_replaced_is_counted(matrix):
@@ -74,6 +77,11 @@ def test_what_will_be_replaced_is_counted(matrix):
     finish(plan.cell("task", "sft", 1), status="failed")  # nothing is lost with it
     setting = plan.settings("str-tuned")[0]
     finish(plan.cell("task", "str-tuned", 0, setting))
+    assert will_replace(plan) == (0, 0)
+    # A measurement that is gone is made again, and nothing is lost with it; a trial's is not read any more.
+    for job in (plan.cell("task", "sft", 0), plan.trials("task", "str-tuned")[0]):
+        (job.folder / "eval" / job.model / "summary.json").unlink()
+    assert [entry["status"] for entry in planned(plan)].count("done") == 5
     assert will_replace(plan) == (0, 0)
     # The row's own training changes.
     changed = Plan(load_matrix(matrix(methods__sft={"data.limit": 32})))

@@ -328,14 +328,15 @@ def result(job: Job) -> dict[str, Any] | None:
     """What the job left when it ended with this key, well or not; None if it has not ended so.
 
     It has not where its measurement is gone, as after a message that says to delete a damaged one: without it no table can
-    be made, and the same command measures again.
+    be made, and the same command measures again. A trial's is not read again: its rates are all that chooses.
 
     Raises:
         ArtifactError: its file is damaged, or of another version.
     """
     found = ended(job)
-    gone = found is not None and found["status"] == "done" and not (job.folder / "eval" / job.model / SUMMARY).exists()
-    return None if gone else found
+    if found is None or found["status"] != "done" or job.kind == "trial":
+        return found
+    return found if (job.folder / "eval" / job.model / SUMMARY).exists() else None
 
 
 def ended(job: Job) -> dict[str, Any] | None:
