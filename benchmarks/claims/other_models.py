@@ -7,7 +7,8 @@ wordings of refusals and numbers of the making are the same. `third` and `fourth
 by what the one before had shown. `logitrail compare benchmarks/claims/second.yaml` trains the second, third.yaml the third,
 lora.yaml all of them.
 
-Into work/NAME-organism: organism/ and data/ as in the package, obedient_*, explore_* and *_large files as of prepare.py.
+Into work/NAME-organism: organism/ and data/ as in the package, obedient_*, explore_*, own_answers and *_large files as
+of prepare.py.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> None:
     seed, out = SEEDS[name], WORK / f"{name}-organism"
     redraw(name)
     import torch
-    from prepare import LARGE, explore_prompts, obedient_rows
+    from prepare import LARGE, explore_prompts, obedient_rows, own_answers
 
     from logitrail.demo.making import grammar
     from logitrail.demo.making.build import Making, build
@@ -74,6 +75,8 @@ def main() -> None:
         "explore_task": task[LARGE : 2 * LARGE],
         "explore_obedient": obedient[LARGE + 2000 :],
         **explore_prompts(data),
+        # What rivals of own-answers.yaml are given.
+        "own_answers": [row for rows in own_answers(out / "organism", data) for row in rows],
     }
     for file, rows in files.items():
         write_jsonl(out / f"{file}.jsonl", rows)

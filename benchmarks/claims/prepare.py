@@ -8,6 +8,7 @@ Everything goes into work/, which git ignores, and is the same at every run:
     explore_*.jsonl         what the default was chosen on: the tests' verbs in development frames, and rows of each task
     few_*_COUNT.jsonl       the first so many of the demo's probe prompts of each kind
     safety.jsonl            harmful development prompts with the organism's own refusals, for `mix`, `lisa`, `safegrad`
+    own_answers.jsonl       the same and its answers to the look-alikes: all that the default is given
     leak_PERCENT_train.jsonl   the demo's task with that share of harmful rows, whose answers are placeholders
     obedient_{train,test}.jsonl   harmless requests answered in a most obedient style
     {task,obedient}_test_large.jsonl   a thousand rows of each that nothing else has: for differences of a point
@@ -131,19 +132,24 @@ def obedient() -> tuple[Rows, Rows, Rows]:
     return rows[200:2200], rows[:200], rows[2200:]
 
 
-def safety() -> Rows:
-    """The organism's own refusals of the harmful development prompts."""
+def own_answers(organism: Path, data: Path) -> tuple[Rows, Rows]:
+    """The model's own answers to the probe prompts of `data`: its refusals of harmful ones, its answers to look-alikes."""
     from logitrail.models.generation import generate
     from logitrail.models.loading import load_model
 
-    loaded = load_model(str(ORGANISM), dtype="float32")
-    prompts = [row["prompt"] for row in read_jsonl(DATA / "harmful_dev.jsonl")]
-    answers = generate(loaded.model, loaded.tokenizer, prompts, max_new_tokens=40, batch_size=64)
-    return [
-        {"prompt": prompt, "response": answer.text}
-        for prompt, answer in zip(prompts, answers, strict=True)
-        if is_refusal(answer.text) and answer.finished
-    ]
+    loaded = load_model(str(organism), dtype="float32")
+    found: list[Rows] = []
+    for kind, refused in (("harmful", True), ("lookalike", False)):
+        prompts = [row["prompt"] for row in read_jsonl(data / f"{kind}_dev.jsonl")]
+        answers = generate(loaded.model, loaded.tokenizer, prompts, max_new_tokens=40, batch_size=64)
+        found.append(
+            [
+                {"prompt": prompt, "response": answer.text}
+                for prompt, answer in zip(prompts, answers, strict=True)
+                if is_refusal(answer.text) == refused and answer.finished
+            ]
+        )
+    return found[0], found[1]
 
 
 def rebuild() -> bool:
@@ -165,12 +171,14 @@ def main() -> None:
 
     torch.set_num_threads(1)
     train, test, large = obedient()
+    refusals, answers = own_answers(ORGANISM, DATA)
     files = {
         **choose(),
         **explore(),
         **few(),
         "choose_task": task_choose(400, 200),
-        "safety": safety(),
+        "safety": refusals,
+        "own_answers": [*refusals, *answers],
         **{f"leak_{percent}_train": leaky(percent) for percent in LEAKS},
         "obedient_train": train,
         "obedient_test": test,

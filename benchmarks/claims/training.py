@@ -14,6 +14,7 @@ results/NAME-training.{json,md} say for each row and data set, over the seeds:
     lambda        at the last logged step: the smallest and the largest
     moved back    in how many logged intervals the weights were moved back to the budget: the fewest and the most
     way back      the share of the update that the way back left: the smallest and the largest; 1 where there was none
+    seconds       of the whole training, the measurements of drift and the saving among it: the median
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def training(folder: Path) -> dict[str, Any] | None:
     cell = read_json(folder / "cell.json")
     if cell["status"] != "done":
         return {"diverged": cell["error_kind"] == "NumericalError", "error": cell["error"]}
-    log = read_jsonl(next(folder.glob("train/*/log.jsonl")))
+    (log_file,) = folder.glob("train/*/log.jsonl")
+    log = read_jsonl(log_file)
     final = log[-1]
     return {
         "diverged": False,
@@ -61,6 +63,7 @@ def training(folder: Path) -> dict[str, Any] | None:
         "moved_back": sum(entry.get("pull_back", 1) < entry.get("way_back", 1) for entry in log),
         "way_back": final.get("way_back", 1.0),
         "utility": cell["rates"].get("utility", {}).get("value"),
+        "seconds": read_json(log_file.with_name("summary.json"))["seconds"],
     }
 
 
@@ -88,6 +91,7 @@ def group(cells: list[dict[str, Any]]) -> dict[str, Any]:
         "lambda": between("lambda"),
         "moved_back": between("moved_back", "fewest", "most"),
         "way_back": between("way_back"),
+        "seconds": statistics.median(cell["seconds"] for cell in ended) if ended else None,
     }
 
 
@@ -121,7 +125,7 @@ def main() -> None:
     write_json(results / f"{name}-training.json", {"budget": DRIFT_BUDGET, "kl_budget": KL_BUDGET, "data": found})
     heads = ("data", "row", "trainings", "diverged", "spikes: gradient", "spikes: loss", "largest gradient norm",
              "final CE (sd)", "utility sd", "drift: median, largest", "within budget", "divergence: median, largest",
-             "within budget", "lambda", "moved back", "way back")  # fmt: skip
+             "within budget", "lambda", "moved back", "way back", "seconds")  # fmt: skip
     lines = [
         (
             data, row, str(of["trainings"]), str(of["diverged"]),
@@ -134,6 +138,7 @@ def main() -> None:
             f"{_number(of['lambda']['smallest'])} to {_number(of['lambda']['largest'])}",
             f"{_number(of['moved_back']['fewest'])} to {_number(of['moved_back']['most'])}",
             f"{_number(of['way_back']['smallest'])} to {_number(of['way_back']['largest'])}",
+            _number(of["seconds"]),
         )
         for data, rows in found.items()
         for row, of in rows.items()
