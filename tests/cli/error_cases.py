@@ -981,6 +981,9 @@ CASES: dict[str, Case] = {
     "chain whose method cannot hold the original": Case(
         lambda w: ("chain", w.chain(method="safegrad", safety_data="safe.jsonl")), ("set `anchor_to: previous`",)
     ),
+    "chain with a margin for attacks that are not asked": Case(
+        lambda w: ("chain", w.chain(gate__attack=0.1)), ("`gate.attack`", "add `attack: {}` to `eval`")
+    ),
     "chain with a base of another architecture": Case(
         lambda w: (
             "chain",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import pairwise
 
 import pytest
@@ -15,6 +16,7 @@ from logitrail.models.fingerprints import weights_fingerprint
 from logitrail.models.loading import load_model
 from logitrail.stages.chain import ChainRun
 from logitrail.stages.chain import chain as run_chain
+from logitrail.stages.gate import decision
 from tests.cli.conftest import write_jsonl
 from tests.tiny import tiny_llama, tiny_tokenizer
 
@@ -195,6 +197,72 @@ def test_stopped_in_the_second_task_and_run_again(chained, logitrail, monkeypatc
         assert [row[key] for row in found] == [row[key] for row in expected]
 
 
+def test_a_stage_trained_again_to_other_weights_is_what_the_next_begins_with(chained, logitrail, monkeypatch):
+    """As on a GPU, where the same settings leave other weights: no key of settings can tell."""
+    import logitrail.stages.train as train
+
+    path = chained.write(tasks=chained.content["tasks"][:2])
+    assert logitrail("chain", path).code == 0
+    old = read(chained, "chain")["trajectory"]
+    tasks = chained.folder / stage(1) / "tasks/str-light/summary.json"
+    before = tasks.stat().st_mtime_ns
+    shutil.rmtree(chained.folder / stage(0) / "train/str")  # as an error of a damaged model advises
+    real = train._resume
+
+    def elsewhere(trainer, checkpoint):
+        real(trainer, checkpoint)
+        with torch.no_grad():
+            for parameter in trainer.model.parameters():
+                if parameter.requires_grad and "01-light" in trainer.args.output_dir:
+                    parameter.add_(0.01)
+
+    monkeypatch.setattr(train, "_resume", elsewhere)
+    assert logitrail("chain", path).code == 0
+    base, adapter = chained.content["model"]["path"], str(chained.folder / stage(0) / "train/str/model")
+    merged = load_model(base, adapter=adapter).model.merge_and_unload()
+    left = load_model(str(chained.folder / stage(0) / "merged/model")).model
+    assert weights_fingerprint(left) == weights_fingerprint(merged)
+    assert all(
+        a["weights"] != b["weights"] for a, b in zip(old[1:], read(chained, "chain")["trajectory"][1:], strict=True)
+    )
+    assert tasks.stat().st_mtime_ns != before
+
+
+def test_a_last_stage_trained_again_is_asked_the_earlier_tasks_again(chained, logitrail, monkeypatch):
+    import logitrail.stages.chain as module
+
+    path = chained.write(tasks=chained.content["tasks"][:2])
+    assert logitrail("chain", path).code == 0
+    tasks = chained.folder / stage(1) / "tasks/str-light/summary.json"
+    before = tasks.stat().st_mtime_ns
+    real = module.trained_weights
+    monkeypatch.setattr(module, "trained_weights", lambda *given: f"other than {real(*given)}")
+    assert logitrail("chain", path).code == 0
+    assert tasks.stat().st_mtime_ns != before
+
+
+def test_it_decides_as_the_gate_of_a_stage(chained, logitrail):
+    """The judge's errors, and attacks, which a recipe's gate takes in, are a chain's too."""
+    errors = {"refused_right": 80, "refused": 100, "answered_right": 80, "answered": 100}
+    path = chained.write(
+        tasks=chained.content["tasks"][:2],
+        eval={**chained.content["eval"], "attack": {}},
+        gate={"over_refusal": None, "attack": 0.1, "judge_error": errors, "unscored": "exclude"},
+    )
+    result = logitrail("chain", path)
+    assert result.code == 0, result.err
+    run = ChainRun(load_chain(path))
+    theirs = decision(run.stages[0], "str")["suites"]
+    ours = read(chained, "chain")["trajectory"][1]["against_original"]
+    assert list(ours) == ["refusal", "attack"]
+    for suite, of in ours.items():
+        for key in ("decision", "difference", "lower", "upper", "margin", "n"):
+            assert of[key] == theirs[suite][key], (suite, key)
+    assert (
+        ours["refusal"]["upper"] - ours["refusal"]["lower"] > 1.9
+    )  # twenty errors in a hundred say nothing of six prompts
+
+
 def test_another_second_task_leaves_the_first_as_it_is(chained, logitrail):
     path = chained.write()
     assert logitrail("chain", path).code == 0
@@ -326,6 +394,7 @@ def test_what_a_chain_does_not_say_changes_nothing_that_it_writes(equipped):
         ({"probes": "none.jsonl"}, "none.jsonl does not exist"),
         ({"tokens": {"templates": "none.json"}}, "none.json does not exist"),
         ({"tokens": {"mine": {"harmful": "dev.jsonl", "harmless": "none.jsonl"}}}, "none.jsonl does not exist"),
+        ({"gate": {"attack": 0.1}}, "add `attack: {}` to `eval`"),
     ],
 )
 def test_every_stage_is_possible_before_the_first_begins(equipped, logitrail, changes, words):
@@ -334,6 +403,14 @@ def test_every_stage_is_possible_before_the_first_begins(equipped, logitrail, ch
     (line,) = result.error_lines
     assert words in line
     assert not (equipped.folder / "chain").exists()
+
+
+def test_a_last_tasks_dev_rows_are_looked_for_first(chained, logitrail):
+    tasks = [{**chained.content["tasks"][0]}, {**chained.content["tasks"][1], "dev": "none.jsonl"}]
+    result = logitrail("chain", chained.write(tasks=tasks))
+    assert result.code == 2
+    assert "none.jsonl does not exist" in result.error_lines[0]
+    assert not (chained.folder / "chain").exists()
 
 
 def test_a_last_task_that_is_too_large_for_the_safety_rows(equipped, logitrail):

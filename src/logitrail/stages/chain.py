@@ -15,10 +15,12 @@ from shlex import quote
 from typing import Any, cast
 
 import torch
+from pydantic import ValidationError
 
 from logitrail.artifacts import write_yaml
 from logitrail.config import DataSection, ModelSection, Recipe, ReferenceSection
 from logitrail.config.chain import Chain
+from logitrail.config.reading import first_problem
 from logitrail.errors import ModelError, RecipeError
 from logitrail.evals import answers_files, gate, judge, read_judged
 from logitrail.losses.anchors import widen
@@ -26,16 +28,26 @@ from logitrail.methods import method
 from logitrail.models.loading import LoadedModel
 from logitrail.seals import read_checked, write_sealed
 from logitrail.stages.context import Context
-from logitrail.stages.evaluate import BASE, evaluation, load_named, measured, model_key, suites_of, system_of
+from logitrail.stages.evaluate import (
+    BASE,
+    evaluation,
+    load_named,
+    measured,
+    model_key,
+    suites_of,
+    system_of,
+    trained_weights,
+)
 from logitrail.stages.folder import SUMMARY, only_writer, published, run_stage, versions
+from logitrail.stages.gate import rules
 from logitrail.stages.progress import Progress, Silent
 from logitrail.stages.resources import RecipeResources
 from logitrail.stages.tokens import FILE, read_prompts, tokens
-from logitrail.stages.train import cache, method_config, planned, train, train_key
+from logitrail.stages.train import cache, dev_rows, method_config, planned, train, train_key
 from logitrail.train.requirements import require_mean_reference
 from logitrail.types import SCHEMA_VERSION
 
-_SAFETY = ("refusal", "over_refusal")
+_SAFETY = ("refusal", "over_refusal", "attack")
 
 
 @dataclass
@@ -84,24 +96,28 @@ class ChainRun:
             )
             if plan.anchor_to != "previous":
                 reference = ReferenceSection(**original.model_dump(), with_start=plan.anchor_to == "both")
-        return Recipe(
-            name=f"{plan.name}.{plan.tasks[number].name}",
-            out=self.folder(number),
-            seed=plan.seed,
-            model=start,
-            reference=reference,
-            data=DataSection(**plan.tasks[number].model_dump(exclude={"name"})),
-            tokens=plan.tokens,
-            methods=(plan.method,),
-            method_options=plan.method_options,
-            safety_data=plan.safety_data,
-            lora=plan.lora,
-            training=plan.training,
-            probes=plan.probes,
-            harmless_probes=plan.harmless_probes,
-            eval=plan.eval,
-            gate=plan.gate,
-        ).on_tokens(plan.out / "tokens" / FILE)
+        try:
+            recipe = Recipe(
+                name=f"{plan.name}.{plan.tasks[number].name}",
+                out=self.folder(number),
+                seed=plan.seed,
+                model=start,
+                reference=reference,
+                data=DataSection(**plan.tasks[number].model_dump(exclude={"name"})),
+                tokens=plan.tokens,
+                methods=(plan.method,),
+                method_options=plan.method_options,
+                safety_data=plan.safety_data,
+                lora=plan.lora,
+                training=plan.training,
+                probes=plan.probes,
+                harmless_probes=plan.harmless_probes,
+                eval=plan.eval,
+                gate=plan.gate,
+            )
+        except ValidationError as error:  # of what a recipe refuses of sections that are right each by itself
+            raise RecipeError(f"the chain {plan.name}: {first_problem(error, Recipe)}") from None
+        return recipe.on_tokens(plan.out / "tokens" / FILE)
 
     def tokens_context(self) -> Context:
         """Finds the safety tokens on the original model, once for all stages, in OUT/tokens."""
@@ -174,6 +190,8 @@ def _require_possible(run: ChainRun) -> None:
     for stage in run.stages:
         planned(stage, plan.method)
         suites_of(stage.recipe)
+        if chosen.anchors:
+            dev_rows(stage)
     if plan.anchor_to == "both":
         require_mean_reference(method_config(first, plan.method))
     for name in plan.eval.judge_names():
@@ -301,7 +319,8 @@ def _merge(stage: Context, name: str) -> dict[str, Any]:
             loaded.tokenizer.save_pretrained(place)
         return {}
 
-    key = stage.key("merge", model=train_key(stage, name))
+    # Beside the key, which is of settings: on a GPU the same training again leaves other weights.
+    key = stage.key("merge", model=train_key(stage, name), weights=trained_weights(stage, name))
     summary, _ = run_stage(
         folder, "merge", key, work, seeds=stage.seeds, hub_models=stage.hub_models, outputs=("model",)
     )
@@ -339,6 +358,7 @@ def _utility(run: ChainRun, stage: Context, name: str, task: int, loaded: _Lazil
     key = stage.key(
         "utility",
         model=model_key(stage, name),
+        weights=trained_weights(stage, name),
         settings=section.model_dump(
             mode="json", include={"task_metric", "judge", "judges", "task_max_new_tokens", "batch_size", "limit"}
         ),
@@ -354,15 +374,13 @@ def _utility(run: ChainRun, stage: Context, name: str, task: int, loaded: _Lazil
 
 def _against_original(run: ChainRun, stage: Context) -> dict[str, Any]:
     """Each safety suite paired with the original's answers to the same prompts, as the gate decides it."""
-    section = run.plan.gate
     judges = run.plan.eval.judge_names()
-    suites = [suite for suite in _SAFETY if suite in suites_of(stage.recipe)]
+    asked, margins = suites_of(stage.recipe), run.plan.gate.margins()
     result = gate(
         read_judged(run.stages[0].out / "eval" / BASE, judges),
         read_judged(stage.out / "eval" / run.plan.method, judges),
-        margins={suite: section.margins()[suite] for suite in suites},
-        alpha=section.alpha,
-        unscored=section.unscored,
+        margins={suite: margins[suite] for suite in _SAFETY if suite in asked and suite in margins},
+        **rules(stage.recipe),
     )
     keys = ("decision", "difference", "lower", "upper", "margin", "n", "not_scored")
     return {suite: {key: of[key] for key in keys} for suite, of in result.as_dict()["suites"].items()}

@@ -136,7 +136,7 @@ def require_trained(context: Context, names: Sequence[str], *, judge_again: bool
             _trained(context, name)
 
 
-def _trained_weights(context: Context, name: str) -> str | None:
+def trained_weights(context: Context, name: str) -> str | None:
     """The fingerprint that the training left; None of the starting policy, and where a training's folder is gone."""
     path = context.out / "train" / name / SUMMARY
     return None if name == BASE or not path.exists() else read_sealed(path).get("weights")
@@ -145,7 +145,7 @@ def _trained_weights(context: Context, name: str) -> str | None:
 def _trained_since(context: Context, name: str, measured: Mapping[str, Any]) -> bool:
     """Whether the model is another one than that evaluation's. Its key cannot say so: the same training again is the same
     settings, and on a GPU other weights."""
-    now = _trained_weights(context, name)
+    now = trained_weights(context, name)
     return now is not None and now != measured.get("trained", measured.get("weights"))
 
 
@@ -237,7 +237,7 @@ def evaluation(
 
     def work() -> dict[str, Any]:
         suites = suites_of(context.recipe)
-        trained = _trained_weights(context, name)
+        trained = trained_weights(context, name)
         loaded = load_named(context, name)
         if on_loaded is not None:
             on_loaded(loaded)

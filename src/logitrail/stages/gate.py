@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from logitrail.config import Recipe
 from logitrail.errors import ArtifactError
 from logitrail.evals import answers_files, gate, judge, read_judged
 from logitrail.evals.run import silent_on
@@ -75,19 +76,7 @@ def decision(context: Context, name: str, others: Sequence[Path] | None = None) 
     def work() -> dict[str, Any]:
         reference = read_judged(context.out / "eval" / BASE, judges)
         candidate = read_judged(context.out / "eval" / name, judges)
-        labels = section.judge_error
-        result = gate(
-            reference,
-            candidate,
-            margins=section.margins(),
-            alpha=section.alpha,
-            unscored=section.unscored,
-            repeats=repeated,
-            judge_errors=None
-            if labels is None
-            else JudgeErrors(labels.refused_right, labels.refused, labels.answered_right, labels.answered),
-            silent={name: silent_on(judge(name)) for name in judges},
-        )
+        result = gate(reference, candidate, margins=section.margins(), repeats=repeated, **rules(context.recipe))
         about = {"model": name, "candidate": candidate_key, "with": [str(other.resolve()) for other in others]}
         return {**about, "alpha": section.alpha, "unscored": section.unscored, **result.as_dict(advice=MORE_TRAININGS)}
 
@@ -100,6 +89,20 @@ def decision(context: Context, name: str, others: Sequence[Path] | None = None) 
         hub_models=context.hub_models,
     )
     return summary
+
+
+def rules(recipe: Recipe) -> dict[str, Any]:
+    """How that recipe's `gate` decides, whatever it decides on: the arguments of `evals.gate`."""
+    section = recipe.gate
+    labels = section.judge_error
+    return {
+        "alpha": section.alpha,
+        "unscored": section.unscored,
+        "judge_errors": None
+        if labels is None
+        else JudgeErrors(labels.refused_right, labels.refused, labels.answered_right, labels.answered),
+        "silent": {name: silent_on(judge(name)) for name in recipe.eval.judge_names()},
+    }
 
 
 def _named_before(folder: Path, candidate: str) -> list[Path]:
