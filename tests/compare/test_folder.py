@@ -58,8 +58,9 @@ def test_a_damaged_matrix_there_refuses_nobody(matrix):
 
 
 def finish(job, seconds=1.0, **changes):
-    rates = {suite: {"value": 1.0} for suite in ("refusal", "over_refusal", "utility")}
+    rates = {suite: {"value": 1.0, "n": 8} for suite in ("refusal", "over_refusal", "utility")}
     content = {"schema_version": SCHEMA_VERSION, "stage": "cell", **job.order(), "status": "done", "seconds": seconds}
+    content["not_scored"] = dict.fromkeys(rates, 0)
     job.folder.mkdir(parents=True, exist_ok=True)
     write_sealed(job.folder / "cell.json", {**content, "rates": rates, "held_out_loss": None, **changes})
     measurement = job.folder / "eval" / job.model / "summary.json"

@@ -82,6 +82,19 @@ MISTAKES = {
         "row kl: `method_options.kk` is no method's; did you mean `method_options.kl`?",
     ),
     "an unknown reference": ({"reference": "stf"}, "`reference` is 'stf', which is no row; did you mean"),
+    "a reference that stands there anyway": ({"reference": "base"}, "name a row, or leave it out"),
+    "a judge that there is not": ({"recipe__eval__judge": "clasifier"}, "there is no judge 'clasifier'"),
+    "a row asked behind a system message of its own": (
+        {"methods__str": {"data.system": "Be kind."}},
+        "row str changes `data.system`, and rows of one table",
+    ),
+    "a development split that forgets the task, whose loss is all that is measured": (
+        {
+            "recipe__eval__task_metric": "none",
+            "tuning__overrides": {"eval.harmful": str(DATA / "harmful_dev.jsonl"), "eval.harmless": None},
+        },
+        "`data.test` is the test split's",
+    ),
     "a row called base": ({"methods__base": {"method": "sft"}}, "no row may be called 'base'"),
     "rows that differ in case": ({"methods__SFT": {"method": "sft"}}, "differ in case only"),
     "tune without tuning": ({"tuning": None}, "`methods.str-tuned` has `tune`"),
@@ -232,6 +245,64 @@ def test_a_cells_key_knows_the_contents_of_every_model(tmp_path):
     (tmp_path / "original" / "config.json").write_text('{"other": 1}')
     assert keys()[0] not in (cell, after[0])
     assert keys()[1] == start
+
+
+def test_a_cells_key_knows_the_files_that_training_and_tokens_read(tmp_path):
+    template, rows = tmp_path / "chat.jinja", tmp_path / "rows.jsonl"
+    template.write_text("{{ messages }}")
+    rows.write_bytes((DATA / "task_train.jsonl").read_bytes())
+    path = write(
+        tmp_path,
+        methods={"sft": {}},
+        tuning=None,
+        recipe__data__train="rows.jsonl",
+        recipe__training__chat_template_path="chat.jinja",
+        recipe__tokens={"top_k": 16, "control": "common"},
+    )
+
+    def jobs():
+        plan = Plan(load_matrix(path))
+        return plan.cell("task", "sft", 0), plan.shared("task")
+
+    cell, start = jobs()
+    assert cell.recipe.training["chat_template_path"] == str(template)
+    assert [job.key for job in jobs()] == [cell.key, start.key]
+    template.write_text("{{ messages | length }}")
+    other, same = jobs()
+    assert other.key != cell.key
+    assert same.key == start.key
+    rows.write_bytes(rows.read_bytes()[: rows.read_bytes().index(b"\n") + 1])
+    assert jobs()[1].key != start.key  # the commonest words of the rows
+
+
+def test_a_draw_of_its_own_for_each_seed_is_made_by_each_cell(matrix):
+    tokens = {"top_k": 16, "control": "random"}
+    for control_seed, own in ((3, False), ("seed", True)):
+        plan = Plan(load_matrix(matrix(recipe__tokens={**tokens, "control_seed": control_seed})))
+        for cell in plan.cells("task", "sft"):
+            assert (cell.recipe.tokens.file is None) == own
+            assert cell.recipe.control_seed == (cell.seed if own else 3) or not own
+
+
+@pytest.mark.parametrize("form", ["columns", "messages"])
+def test_prompts_in_both_splits_are_counted_in_every_form(form, matrix, tmp_path):
+    path = matrix()
+    rows = [json.loads(line) for line in (tmp_path / "task_test.jsonl").read_text().splitlines()]
+    if form == "messages":
+        rows = [
+            {
+                "messages": [
+                    {"role": "user", "content": row["prompt"]},
+                    {"role": "assistant", "content": row["response"]},
+                ]
+            }
+            for row in rows
+        ]
+    for name, part in (("task_test", rows), ("task_dev", rows[:7])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    assert Plan(load_matrix(path)).overlap == [
+        "data set task: 7 prompts of the development split's data.test stand in the test split's too"
+    ]
 
 
 def test_each_data_set_has_its_own_development_split(matrix, tmp_path):

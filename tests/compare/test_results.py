@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logitrail.compare.intervals import common_table, difference, outcomes, rate
-from logitrail.compare.results import dominates, place
+from logitrail.compare.results import Cell, _worst, dominates, place
 from logitrail.evals import JudgedAnswer
 from logitrail.stats import hierarchical_bootstrap, paired_counts, tango_interval, wilson
 
@@ -133,6 +133,21 @@ def test_what_was_not_scored_is_in_no_pair():
     assert difference(mine, theirs)["value"] == 0.0
     assert rate([{}])["value"] is None
     assert difference([], [])["value"] is None
+
+
+def test_who_says_nothing_to_a_task_row_did_not_do_it():
+    said = [answer("a", suite="utility", correct=True), answer("b", "not_scored", suite="utility", correct=None)]
+    assert outcomes(said, "utility") == {"a": 1.0, "b": 0.0}
+
+
+def test_the_worst_seed_is_of_the_prompts_that_the_mean_is_of():
+    cells = [
+        Cell(seed, {"rates": {}}, {"refusal": run})
+        for seed, run in ((0, {"a": 0.0, "b": 1.0, "c": 1.0}), (1, {"a": 0.0}))
+    ]
+    assert rate([cell.outcomes["refusal"] for cell in cells])["value"] == 0.0
+    assert _worst(cells, "refusal")["value"] == 0.0
+    assert _worst([], "refusal") is None
 
 
 def test_wrappings_of_one_prompt_are_one_prompt():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from logitrail.compare.choice import _measured
 from logitrail.compare.tuning import Measured, choose, settings
 from logitrail.config.matrix import TuningSection
 
@@ -109,3 +111,20 @@ def test_a_safe_model_that_learned_nothing_is_not_taken():
     # Safe and learned in part goes before unsafe and learned; where none learned, safe is safe.
     assert choose([Measured(0.93, 0.0, 1.0), Measured(0.96, 0.0, 0.8)], base, TuningSection()) == 1
     assert choose([Measured(0.93, 0.0, 0.0), Measured(0.96, 0.0, 0.0)], base, TuningSection()) == 1
+
+
+@pytest.mark.parametrize(
+    ("suite", "rate", "silent", "says"),
+    [
+        ("utility", {"value": 1.0, "n": 2}, 38, 0.05),
+        ("utility", {"value": None, "n": 0}, 40, 0.0),
+        ("refusal", {"value": 0.9, "n": 10}, 0, 0.9),
+        ("refusal", {"value": 1.0, "n": 5}, 5, 0.5),
+        ("over_refusal", {"value": 0.0, "n": 5}, 5, 0.5),
+        ("over_refusal", {"value": None, "n": 0}, 10, None),  # of a judge that says nothing about it
+    ],
+)
+def test_silence_counts_against_a_trial(suite, rate, silent, says):
+    found = {"rates": {suite: rate}, "not_scored": {suite: silent}, "held_out_loss": None}
+    seen = _measured(found)
+    assert (seen.benefit if suite == "utility" else getattr(seen, suite)) == says

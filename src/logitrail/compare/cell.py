@@ -13,17 +13,20 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from logitrail.artifacts import read_json, sha256_of_file
-from logitrail.compare.plan import ORDER, RECIPE_HASH, RESULT
+from logitrail.compare.plan import FILES, ORDER, RECIPE_HASH, RESULT
 from logitrail.confidential import without_secrets
 from logitrail.config import Recipe, load_recipe
 from logitrail.config.matrix import BASE
-from logitrail.errors import ArtifactError, BusyError, LogitrailError
+from logitrail.errors import ArtifactError, BusyError, DataError, LogitrailError
 from logitrail.seals import SEAL, fits, read_if_of, write_sealed
 from logitrail.stages.folder import only_writer, versions
 from logitrail.types import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from logitrail.stages.context import Context
 
 _PATIENCE = 600.0
 
@@ -35,11 +38,11 @@ def main(arguments: list[str]) -> int:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with _waiting_writer(folder):
-            order = _order(folder / ORDER)
+            order, files = _order(folder / ORDER)
             if _ended_well(folder, order["key"]):
                 return 0
             print(f"process {os.getpid()} begins {folder}", flush=True)  # to the log
-            result = _result(folder, order)
+            result = _result(folder, order, files)
             write_sealed(folder / RESULT, result)
             return 0 if result["status"] == "done" else 1
     except LogitrailError as error:
@@ -72,19 +75,19 @@ def _waiting_writer(folder: Path) -> Iterator[None]:
         time.sleep(0.2)
 
 
-def _order(path: Path) -> dict[str, Any]:
-    """What this cell is to do.
+def _order(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What this cell is to do, and what the data files held when that was decided.
 
     Raises:
         ArtifactError: the file is missing or damaged.
     """
     order = read_json(path)
-    whole = isinstance(order, dict) and {SEAL, RECIPE_HASH} <= order.keys() and fits(order)
+    whole = isinstance(order, dict) and {SEAL, RECIPE_HASH, FILES} <= order.keys() and fits(order)
     if not whole or sha256_of_file(path.with_name("recipe.yaml")) != order[RECIPE_HASH]:
         raise ArtifactError(
             f"{path} or the recipe.yaml beside it was changed since it was written; run the same `logitrail compare` again"
         )
-    return {name: value for name, value in order.items() if name not in (SEAL, RECIPE_HASH)}
+    return {name: value for name, value in order.items() if name not in (SEAL, RECIPE_HASH, FILES)}, order[FILES]
 
 
 def _ended_well(folder: Path, key: str) -> bool:
@@ -92,13 +95,30 @@ def _ended_well(folder: Path, key: str) -> bool:
     return found is not None and found.get("status") == "done"
 
 
-def _result(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
+def _require_unchanged(context: Context, files: dict[str, str]) -> None:
+    """Raise `DataError` where a data file holds something else than the cell's key stands for.
+
+    Args:
+        context: a fresh one, which has read none of them.
+    """
+    for path, known in files.items():
+        if context.file_hash(Path(path)) != known:
+            raise DataError(
+                f"{path} was changed since the comparison began, so its cells would be of different data; run the same "
+                "`logitrail compare` again, which makes those anew that read it, or bring the file back first"
+            )
+
+
+def _result(folder: Path, order: dict[str, Any], files: dict[str, str]) -> dict[str, Any]:
+    from logitrail.stages.context import Context
     from logitrail.train.cost import peak_resident_bytes
 
     start = time.perf_counter()
     try:
         recipe = load_recipe(folder / "recipe.yaml")
+        _require_unchanged(Context(recipe), files)
         found = {"status": "done", "error": None, "error_kind": None, **_measure(recipe, order)}
+        _require_unchanged(Context(recipe), files)
     except Exception as error:
         traceback.print_exc()  # to the log
         found = {"status": "failed", "error": _one_line(error), "error_kind": type(error).__name__}
@@ -106,7 +126,8 @@ def _result(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "stage": "cell",
         **order,
-        "seconds": round(time.perf_counter() - start, 3),
+        # What an earlier process of this cell did took time too.
+        "seconds": round(max(time.perf_counter() - start, found.pop("stages_s", 0.0)), 3),
         "process_peak_bytes": peak_resident_bytes(),
         "versions": versions(),
         **found,
@@ -140,6 +161,7 @@ def _measure(recipe: Recipe, order: dict[str, Any]) -> dict[str, Any]:
         "peak_memory_bytes": trained.get("peak_memory_bytes"),
         "needs": trained.get("needs", []),
         "weights": measured["weights"],
+        "stages_s": trained.get("seconds", 0.0) + measured["seconds"],
     }
 
 

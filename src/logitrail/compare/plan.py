@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from logitrail.artifacts import read_jsonl, sha256_of_json
+from logitrail.chat_rows import chat_rows
 from logitrail.compare.tuning import settings
 from logitrail.config import Matrix, Recipe, parse_recipe
 from logitrail.config.matrix import BASE, Overrides, nearest, put
+from logitrail.config.recipe import TEMPLATE
 from logitrail.errors import RecipeError
+from logitrail.evals import judge
 from logitrail.seals import read_if_of
 from logitrail.stages.context import Context
 from logitrail.stages.folder import SUMMARY, versions
@@ -25,6 +28,9 @@ ORDER = "order.json"
 
 RECIPE_HASH = "recipe_sha256"
 """In the order: of the recipe's file beside it."""
+
+FILES = "data_files"
+"""In the order: what the data files held when the comparison began, which the cell's key stands for."""
 
 TOKENS = Path("tokens") / "safety_tokens.json"
 
@@ -41,6 +47,7 @@ class Job:
         model: the method's word, or `base`.
         setting: what tuning put over the row.
         key: hash of all that the result depends on.
+        files: the data files in it, by path, and the hashes of what they held.
     """
 
     folder: Path
@@ -52,6 +59,7 @@ class Job:
     setting: Overrides
     recipe: Recipe
     key: str
+    files: Mapping[str, str]
     find_tokens: bool = False
 
     @property
@@ -72,6 +80,10 @@ class Job:
             "setting": self.setting,
             "find_tokens": self.find_tokens,
         }
+
+    def written(self) -> dict[str, Any]:
+        """The same as its process reads it, with what only that process needs."""
+        return {**self.order(), FILES: dict(self.files)}
 
 
 class _Names(NamedTuple):
@@ -104,7 +116,9 @@ class Plan:
         self.overlap: list[str] = []
         self._shared = {data: self._shared_job(data, "test") for data in self._bases}
         self._development = {data: self._shared_job(data, "dev") for data in self._bases if self.tuned_rows}
-        for data in self._bases:
+        for data, base in self._bases.items():
+            for name in base.eval.judge_names():
+                judge(name)
             if self.tuned_rows:
                 self._apart(data)
             for row in matrix.methods:
@@ -180,7 +194,7 @@ class Plan:
             recipe.seed,
             {},
             recipe,
-            self._key("base", BASE, recipe, tokens=None),
+            *self._key("base", BASE, recipe, tokens=None),
             find_tokens=split == "test",
         )
 
@@ -194,28 +208,34 @@ class Plan:
         ]
         recipe = self._parse(*layers, where=f"row {row}", out=str(folder), seed=seed, methods=[section.method])
         shared = self._shared[data]
-        own = any(key.split(".")[0] == "tokens" for key in (*section.overrides, *setting))
+        # A draw of its own for each seed cannot be found once for all.
+        drawn = recipe.tokens.control is not None and recipe.tokens.control_seed == "seed"
+        own = drawn or any(key.split(".")[0] == "tokens" for key in (*section.overrides, *setting))
         if not own:
             # Found once a data set: the rows then differ in what they say they differ in, and mining costs no row.
             recipe = recipe.on_tokens(shared.folder / TOKENS)
-        key = self._key(kind, section.method, recipe, tokens=None if own else shared.key)
-        return Job(folder, kind, data, row, section.method, seed, setting, recipe, key, find_tokens=True)
+        key, files = self._key(kind, section.method, recipe, tokens=None if own else shared.key)
+        return Job(folder, kind, data, row, section.method, seed, setting, recipe, key, files, find_tokens=True)
 
-    def _key(self, kind: Kind, model: str, recipe: Recipe, *, tokens: str | None) -> str:
+    def _key(self, kind: Kind, model: str, recipe: Recipe, *, tokens: str | None) -> tuple[str, dict[str, str]]:
+        """The key, and the data files that it stands for."""
         # Contents instead of paths: data may move. What the starting policy's measurement does not read is not in its key.
         content = recipe.model_dump(exclude={"name", "out", "model", "gate", "methods"})
+        if recipe.chat_template is not None:
+            content["training"] = {**content["training"], TEMPLATE: recipe.chat_template}
         if tokens is not None:
             content["tokens"] = tokens
         if kind == "base":
             content = {name: content[name] for name in ("seed", "data", "tokens", "eval")}
-            content["data"].pop("train")
+            if recipe.tokens.control not in ("matched", "common"):  # they count the task's words
+                content["data"].pop("train")
             content["data"].pop("dev", None)
         names = self._names(recipe)
         if (
             kind != "base"
         ):  # as contents too: what a method projects on, and what is held in the starting policy's place
             content |= {"reference": names.reference, "pretrained": names.base}
-        return sha256_of_json(
+        key = sha256_of_json(
             {
                 "stage": "cell",
                 "kind": kind,
@@ -225,6 +245,7 @@ class Plan:
                 "recipe": self._contents(content),
             }
         )[:32]
+        return key, {str(path): self._files.file_hash(path) or "" for path in _paths(content) if not path.is_dir()}
 
     def _names(self, recipe: Recipe) -> _Names:
         """Of the recipe's models; each folder is read once."""
@@ -277,7 +298,7 @@ class Plan:
                 "eval": (mine.eval, common.eval),
                 **{
                     f"data.{name}": (getattr(mine.data, name), getattr(common.data, name))
-                    for name in ("test", "test_limit", "prompt", "response")
+                    for name in ("test", "test_limit", "prompt", "response", "system")
                 },
             }
             for name, (here, there) in same.items():
@@ -303,7 +324,7 @@ class Plan:
         test, dev = self._shared[data].recipe, self._development[data].recipe
         for section, name in _SPLIT:
             here, there = (getattr(getattr(recipe, section), name) for recipe in (dev, test))
-            if here is None or there is None or (name == "test" and test.eval.task_metric == "none"):
+            if here is None or there is None:
                 continue
             if self._files.file_hash(here) == self._files.file_hash(there):
                 raise RecipeError(
@@ -320,8 +341,21 @@ class Plan:
 
 
 def _prompts(path: Path, recipe: Recipe, section: str) -> set[str]:
-    column = recipe.data.prompt if section == "data" else "prompt"
-    return {str(row[column]) for row in read_jsonl(path) if column in row}
+    if section != "data":
+        return {str(row["prompt"]) for row in read_jsonl(path) if "prompt" in row}
+    rows = chat_rows(path, prompt=recipe.data.prompt, response=recipe.data.response)
+    return {"\n".join(turn["content"] for turn in row["prompt"]) for row in rows}
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, dict):
+        for of in value.values():
+            yield from _paths(of)
+    elif isinstance(value, list | tuple):
+        for of in value:
+            yield from _paths(of)
 
 
 def result(job: Job) -> dict[str, Any] | None:

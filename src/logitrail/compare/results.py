@@ -11,7 +11,7 @@ from typing import Any
 
 from logitrail.artifacts import sha256_of_json
 from logitrail.compare.choice import Choice, cells_of, choice
-from logitrail.compare.intervals import DRAWS, INTERVALS, Outcomes, difference, outcomes, rate
+from logitrail.compare.intervals import DRAWS, INTERVALS, Outcomes, common_table, difference, outcomes, rate
 from logitrail.compare.plan import Job, Plan, result
 from logitrail.compare.tuning import rule
 from logitrail.config.matrix import BASE
@@ -22,7 +22,7 @@ from logitrail.stages.folder import SUMMARY, finished, versions
 from logitrail.stats import clustered_mean
 from logitrail.types import SCHEMA_VERSION
 
-_FORM = 2
+_FORM = 3
 _LOW_IS_GOOD = ("over_refusal",)
 
 FRONT = (
@@ -264,14 +264,12 @@ def figures(cells: Sequence[Cell], base: Cell | None, reference: Sequence[Cell])
 
 
 def _worst(cells: Sequence[Cell], suite: str) -> dict[str, Any] | None:
-    known = [
-        (cell.found["rates"][suite]["value"], cell.seed)
-        for cell in cells
-        if cell.found["rates"][suite]["value"] is not None
-    ]
-    if not known:
+    """Of the seeds, on the prompts that the mean is of."""
+    table = common_table([cell.outcomes[suite] for cell in cells])
+    if table.size == 0:
         return None
-    value, seed = max(known) if suite in _LOW_IS_GOOD else min(known)
+    known = zip(map(float, table.mean(axis=1)), [cell.seed for cell in cells], strict=True)
+    value, seed = (max if suite in _LOW_IS_GOOD else min)(known)
     return {"seed": seed, "value": value}
 
 

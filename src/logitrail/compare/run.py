@@ -13,6 +13,7 @@ from logitrail.artifacts import read_json, sha256_of_file, write_yaml
 from logitrail.compare.choice import cells_of, choice
 from logitrail.compare.engines import Engine, make_engine
 from logitrail.compare.plan import ORDER, RECIPE_HASH, RESULT, Job, Plan, done, ended, result, unknown_rows
+from logitrail.compare.process import ending
 from logitrail.config.reading import read_yaml
 from logitrail.errors import CompareError, RecipeError
 from logitrail.seals import write_sealed
@@ -68,8 +69,10 @@ def compare(
     if watch.failed:
         first = next(iter(watch.failed.items()))
         more = f"; the others: {', '.join(list(watch.failed)[1:])}" if len(watch.failed) > 1 else ""
+        waiting = total - watch.ended
+        rest = f"{waiting} more wait; what is done is in" if waiting else "the rest is done and in"
         raise CompareError(
-            f"{len(watch.failed)} of {total} cells failed, first {first[0]}: {first[1]}{more}; the rest is done and in "
+            f"{len(watch.failed)} of {total} cells failed, first {first[0]}: {first[1]}{more}; {rest} "
             f"{matrix.out / 'table.md'}; the same command runs the failed ones again"
         )
     return summary
@@ -256,7 +259,7 @@ def _run(jobs: Sequence[Job], engine: _EngineOnDemand, watch: _Watch) -> None:
         todo[job.folder] = job
         recipe = job.folder / "recipe.yaml"
         write_yaml(recipe, job.recipe.model_dump(mode="json"))
-        write_sealed(job.folder / ORDER, {**job.order(), RECIPE_HASH: sha256_of_file(recipe)})
+        write_sealed(job.folder / ORDER, {**job.written(), RECIPE_HASH: sha256_of_file(recipe)})
         (job.folder / RESULT).unlink(missing_ok=True)  # of a failure, or of another key
 
     def on_end(folder: Path, why: str | None) -> None:
@@ -268,7 +271,7 @@ def _run(jobs: Sequence[Job], engine: _EngineOnDemand, watch: _Watch) -> None:
                 "stage": "cell",
                 **job.order(),
                 "status": "failed",
-                "error": why or "its process left no result; run it again",
+                "error": why or ending(folder, 1),  # Python's own code where it could not even import
                 "error_kind": "ended",
                 "seconds": None,
                 "versions": versions(),

@@ -50,7 +50,7 @@ def rule(section: TuningSection) -> str:
         f"{section.over_refusal_margin:g} above it, the one with the highest utility (where utility is not measured: the "
         "lowest held-out loss), if it gained at least a tenth of what the row's best trial gained on the starting policy; "
         f"without such a trial, of those whose utility is at most {section.utility_margin:g} below the row's best trial's, "
-        "the one with the highest refusal; of equals the first tried"
+        "the one with the highest refusal; of equals the first tried; answers without a verdict count against a trial"
     )
 
 

@@ -131,7 +131,12 @@ class Matrix(Section):
                     )
         if BASE in {name.lower() for name in self.methods}:
             raise ValueError(f"no row may be called {BASE!r}, which is the starting policy's; rename it")
-        if self.reference is not None and self.reference != BASE and self.reference not in self.methods:
+        if self.reference == BASE:
+            raise ValueError(
+                f"`reference` is {BASE!r}, and the differences from the starting policy stand in the result anyway; name a "
+                "row, or leave it out"
+            )
+        if self.reference is not None and self.reference not in self.methods:
             raise ValueError(
                 f"`reference` is {self.reference!r}, which is no row; {nearest(self.reference, list(self.methods))}"
             )

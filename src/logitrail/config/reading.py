@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from logitrail.artifacts import is_there
 from logitrail.config.judge_report import with_judge_errors
 from logitrail.config.kinds import require_kind
-from logitrail.config.recipe import Recipe
+from logitrail.config.recipe import TEMPLATE, Recipe
 from logitrail.errors import RecipeError
 from logitrail.yaml_numbers import FLOAT_TAG, NumberLoader, is_text_in_yaml_1_1
 
@@ -177,6 +177,10 @@ def with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]
             section = section.get(key) if isinstance(section, dict) else None
         if isinstance(section, dict) and isinstance(section.get(keys[-1]), str | Path):
             section[keys[-1]] = (folder / section[keys[-1]]).resolve()
+    training: Any = content.get("training")
+    template = training.get(TEMPLATE) if isinstance(training, dict) else None
+    if isinstance(template, str) and is_there(folder / template):  # else a Hub name
+        content["training"] = {**training, TEMPLATE: str((folder / template).resolve())}
     # A model is a Hub name unless such a folder is there, seen from the recipe.
     for name in ("model", "reference"):
         model: Any = content.get(name)

@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from logitrail.types import DEFAULT_MARGINS, Control
 
+TEMPLATE = "chat_template_path"
+"""TRL's option, the one of `training` that names a file."""
+
 
 class Section(BaseModel):
     """Frozen; an unknown key is an error (`reading` names the nearest right one)."""
@@ -308,6 +311,12 @@ class Recipe(Section):
         return self.probes or (mine.harmful if mine else None), self.harmless_probes or (
             mine.harmless if mine else None
         )
+
+    @property
+    def chat_template(self) -> Path | None:
+        """The file that `training.chat_template_path` names, if it is one and not a model."""
+        given = self.training.get(TEMPLATE)
+        return Path(given) if isinstance(given, str) and Path(given).is_file() else None
 
     @property
     def control_seed(self) -> int:

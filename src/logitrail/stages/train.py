@@ -361,6 +361,7 @@ def _shared_ingredients(context: Context) -> dict[str, Any]:
         "columns": data.model_dump(mode="json", exclude={"train", "test", "dev"}),
         "lora": recipe.lora and recipe.lora.model_dump(mode="json"),
         "seed": recipe.seed,
+        **({} if recipe.chat_template is None else {"chat_template": context.file_hash(recipe.chat_template)}),
         **({} if context.reference_id is None else {"reference": context.reference_id}),
     }
 
