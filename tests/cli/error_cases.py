@@ -527,12 +527,34 @@ CASES: dict[str, Case] = {
         ("several references",),
     ),
     "max_length cuts all answers": recipe_case(("every label is masked",), command="train", training__max_length=4),
-    "a second adapter": Case(
+    "a start with an adapter": Case(
         lambda w: (
             "train",
-            w.recipe(model__adapter=str(w.finished / "out/train/sft/model"), methods=["sft"]),
+            w.recipe(model__adapter=str(w.finished / "out/train/sft/model"), methods=["sft"], lora=False),
         ),
-        ("would put a second adapter",),
+        ("training starts from whole weights", "merge_and_unload"),
+    ),
+    "DoRA under a method of B A": recipe_case(
+        ("lora.use_dora",), command="train", methods=["interpolate"], lora={"r": 4, "use_dora": True}
+    ),
+    "checkpoints without an optimizer": recipe_case(
+        ("`training.save_only_model`",), command="train", training__save_only_model=True
+    ),
+    "a budget that nothing keeps": recipe_case(
+        ("str_kl_budget is what str_weight='auto' keeps",),
+        command="train",
+        methods=["str"],
+        training__str_weight=0.1,
+        training__str_kl_budget=0.1,
+    ),
+    "shuffled rows under an order": recipe_case(
+        ("which shuffle_dataset undoes",),
+        command="train",
+        methods=["lisa"],
+        safety_data="safe.jsonl",
+        training__shuffle_dataset=True,
+        training__max_steps=4,
+        method_options={"lisa": {"safety_steps": 1, "task_steps": 1}},
     ),
     "a loss that is not finite": Case(
         lambda w: ("train", w.recipe(training__learning_rate=1e30, training__max_steps=4, methods=["sft"])),

@@ -6,9 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cosine_similarity
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from logitrail.methods.project import project, project_lora, subspace, threshold_of_lowest
+from logitrail.errors import RecipeError
+from logitrail.methods.project import PART, Options, project, project_lora, subspace, threshold_of_lowest
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:
@@ -102,3 +105,55 @@ def test_the_threshold_of_the_lowest():
 def test_different_matrices_are_refused():
     with pytest.raises(ValueError, match="same matrix of two versions"):
         subspace(draw(0, 3, 2), draw(0, 2, 3))
+
+
+class Gpts:
+    """`Resources` of a GPT-2, whose matrices are `Conv1D`: [in, out]."""
+
+    @staticmethod
+    def of(seed):
+        torch.manual_seed(seed)
+        sizes = {"vocab_size": 60, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 32}
+        return GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.2))
+
+    def tokenizer(self):
+        raise AssertionError("not asked for")
+
+    safety_rows = tokenizer
+
+    def start_model(self):
+        return self.of(0)
+
+    def base_model(self):
+        return self.of(3)
+
+    def moved(self, with_lora):
+        model = self.of(0)
+        if with_lora:
+            model = get_peft_model(model, LoraConfig(r=2, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True))
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.requires_grad:
+                    weight.add_(0.05 * torch.randn(weight.shape))
+        return model
+
+
+@pytest.mark.parametrize("with_lora", [False, True])
+def test_a_matrix_that_lies_the_other_way_is_projected_as_well(with_lora):
+    given = Gpts()
+    start, base = (dict(model.named_parameters()) for model in (given.start_model(), given.base_model()))
+    model = given.moved(with_lora)
+    merged = given.moved(with_lora).merge_and_unload() if with_lora else given.moved(False)
+    before = {name: weight.detach().clone() for name, weight in merged.named_parameters()}
+    PART.finish(model, given, Options(threshold=1.0))
+    after = dict((model.merge_and_unload() if with_lora else model).named_parameters())
+    for name in ("transformer.h.0.attn.c_attn.weight", "transformer.h.0.mlp.c_fc.weight"):
+        v = (start[name] - base[name]).T
+        wanted = (v @ v.T / v.norm() @ (before[name] - start[name]).T).T
+        torch.testing.assert_close(after[name] - start[name], wanted, rtol=1e-3, atol=1e-5)
+        assert float((after[name] - before[name]).abs().max()) > 1e-3
+
+
+def test_more_matrices_than_there_are():
+    with pytest.raises(RecipeError, match=r"`method_options.project.matrices`: 1000 matrices are to be projected"):
+        PART.finish(Gpts().moved(True), Gpts(), Options(matrices=1000))

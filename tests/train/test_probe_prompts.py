@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from datasets import Dataset, DatasetDict
 
 from logitrail.errors import DataError
 from logitrail.models.chat import as_prompts
 from logitrail.train import DriftMonitor
+from tests.tiny import tiny_llama
 from tests.train.setting import HARMLESS, PROBES, lora, str_trainer
 
 TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "turn on"}]
@@ -99,3 +101,26 @@ def test_the_drift_monitor_takes_the_same(tokens):
     DriftMonitor(Dataset.from_list(ROWS), tokens)
     with pytest.raises(DataError, match=r"`prompts` is 'file\.jsonl'"):
         DriftMonitor("file.jsonl", tokens)
+
+
+@pytest.mark.parametrize("weights_in", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_nothing_is_held_against_a_policy_that_is_its_reference(tokenizer, tokens, tmp_path, weights_in, bf16):
+    """In bfloat16 too: a logsumexp of rounded products would be a target that no weights reach."""
+    model = tiny_llama(tokenizer)
+    with torch.no_grad():
+        model.model.norm.weight.mul_(3.0)
+    trainer = str_trainer(
+        tokenizer,
+        tokens,
+        tmp_path,
+        model=model.to(weights_in),
+        harmless=HARMLESS,
+        str_weight=0.1,
+        max_steps=1,
+        bf16=bf16,
+    )
+    assert trainer.held["anchor"] == "logprob"
+    trainer.model.train()
+    loss = trainer._probe_loss(trainer._probe_batch(), None, scaled=True)
+    assert float(loss) < 1e-9

@@ -66,6 +66,8 @@ def update(average: MutableMapping[str, Tensor], weights: Mapping[str, Tensor], 
 class Averaging(Companion):
     """Keeps the average beside the training and puts it in the weights' place at the end."""
 
+    replaces_weights = True
+
     def __init__(self, options: Options) -> None:
         self._decay = options.decay
         self._model: nn.Module | None = None

@@ -106,4 +106,4 @@ def _finish(model: nn.Module, resources: Resources, options: Options) -> None:
         weight.copy_(ended[name])
 
 
-PART = Part("interpolate", SUMMARY, SOURCE, options=Options, finish=_finish, aligned="none")
+PART = Part("interpolate", SUMMARY, SOURCE, options=Options, finish=_finish, aligned="none", linear_update=True)

@@ -60,6 +60,7 @@ class Part:
         subtracts_base: whether it takes start - `model.base`, matrix by matrix, as the direction of alignment: a chain that
             holds the original moves the base along with its start.
         watches_cache: whether it anchors nothing and yet logs its distance from a reference cache that the run keeps.
+        linear_update: whether its `finish` takes the weights' update for the adapter's B A.
         small: options with which a few steps show all that it does.
     """
 
@@ -79,6 +80,7 @@ class Part:
     aligned: Aligned | None = None
     subtracts_base: bool = False
     watches_cache: bool = False
+    linear_update: bool = False
     small: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -172,6 +174,17 @@ class Method:
             RecipeError: the recipe names none of what the method needs, or gives it options that cannot work.
         """
         self.options(recipe.method_options)
+        if recipe.model.adapter is not None:
+            raise RecipeError(
+                f"training starts from whole weights, not from `model.adapter` ({recipe.model.adapter}), which would be "
+                "frozen; merge the adapter into the model first (PEFT's `merge_and_unload`), and name the merged model"
+            )
+        of_updates = [part.name for part in self.parts if part.linear_update]
+        if of_updates and recipe.lora is not False and recipe.lora.use_dora:
+            raise RecipeError(
+                f"the method {of_updates[0]} takes what an adapter does for B A, and `lora.use_dora` has magnitudes beside "
+                "that; leave `use_dora` out, or choose another method"
+            )
         if "safety_data" in self.needs:
             safety_file(recipe, self.name)
         if "base_model" in self.needs:

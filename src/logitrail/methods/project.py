@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from logitrail.config.recipe import Section
-from logitrail.errors import ModelError
+from logitrail.errors import ModelError, RecipeError
 from logitrail.losses.anchors import widen
 from logitrail.methods.method import Part
 from logitrail.methods.seam import Resources
@@ -170,7 +171,10 @@ def _finish(model: nn.Module, resources: Resources, options: Options) -> None:
     threshold = options.threshold
     if options.matrices is not None:
         cosines = [project_at(-2.0).cosine for project_at, _ in updates]
-        threshold = threshold_of_lowest(cosines, options.matrices)
+        try:
+            threshold = threshold_of_lowest(cosines, options.matrices)
+        except ValueError as error:
+            raise RecipeError(f"`method_options.project.matrices`: {error}; give a smaller number") from None
     for project_at, put in updates:
         found = project_at(threshold)
         if found.projected:
@@ -183,10 +187,11 @@ _Update = tuple[Callable[[float], Projection], Callable[[Tensor], None]]
 def _lora_updates(model: nn.Module, base: Mapping[str, Tensor]) -> Iterator[_Update]:
     for name, module in _lora_layers(model):
         layer: Any = module
-        aligned = layer.get_base_layer().weight
+        under = layer.get_base_layer()
+        aligned, theirs = (_out_in(under, w) for w in (under.weight, _of_base(base, f"{name}.weight")))
         for adapter in layer.active_adapters:
             a, b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
-            along = subspace(aligned, _of_base(base, f"{name}.weight").to(aligned))
+            along = subspace(aligned, theirs.to(aligned))
             yield partial(project_lora, b, a, along), b.copy_
 
 
@@ -194,14 +199,22 @@ def _full_updates(model: nn.Module, start: nn.Module, base: Mapping[str, Tensor]
     """Of every linear layer but the head, which is the embedding in many models."""
     started, head = dict(start.named_parameters()), cast("Any", model).get_output_embeddings()
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module is not head and module.weight.requires_grad:
-            weight, first = module.weight, started[f"{name}.weight"].to(module.weight)
-            along = subspace(first, _of_base(base, f"{name}.weight").to(first))
+        if isinstance(module, nn.Linear | Conv1D) and module is not head and module.weight.requires_grad:
+            weight, first, theirs = (
+                _out_in(module, w) for w in (module.weight, started[f"{name}.weight"], _of_base(base, f"{name}.weight"))
+            )
+            first = first.to(weight)
+            along = subspace(first, theirs.to(first))
 
             def put(update: Tensor, weight: Tensor = weight, first: Tensor = first) -> None:
                 weight.copy_(first + update)
 
             yield partial(project, weight - first, along), put
+
+
+def _out_in(module: nn.Module, weight: Tensor) -> Tensor:
+    """A view of the weight as `nn.Linear` has it: that of GPT-2's `Conv1D` is [in, out]."""
+    return weight.T if isinstance(module, Conv1D) else weight
 
 
 def _of_base(base: Mapping[str, Tensor], name: str) -> Tensor:
@@ -219,4 +232,5 @@ PART = Part(
     finish=_finish,
     aligned="none",
     subtracts_base=True,
+    linear_update=True,
 )

@@ -126,9 +126,13 @@ class SafeGradient(Companion):
     def after_backward(self, step: int, steps: int) -> None:
         assert self._training is not None  # begun
         weights = list(trained_weights(self._training.model).values())
-        loss = self._loss(self._draw(step))
-        safety = torch.autograd.grad(loss, weights, allow_unused=True)
-        combined = surgery([weight.grad for weight in weights], safety, self._options.rho).combined
+        task = [weight.grad for weight in weights]
+        for weight in weights:
+            weight.grad = None
+        with self._training.autocast():
+            loss = self._loss(self._draw(step))
+        torch.autograd.backward(loss)  # `torch.autograd.grad` does not go through reentrant checkpoints
+        combined = surgery(task, [weight.grad for weight in weights], self._options.rho).combined
         for weight, gradient in zip(weights, combined, strict=True):
             weight.grad = gradient
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -76,6 +77,8 @@ class Training(NamedTuple):
     head: Callable[[Tensor], Tensor]
     reference: Callable[[dict[str, Any], Tensor], ReferenceStates] | None
     seed: int
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Of the training's mixed precision, for a pass of the companion's own."""
 
 
 class Companion:
@@ -84,9 +87,11 @@ class Companion:
     Attributes:
         needs_reference: whether `Training.reference`, the starting policy's states at the positions of a mask, must be
             there.
+        replaces_weights: whether `finish` puts other weights in the place of the last step's.
     """
 
     needs_reference = False
+    replaces_weights = False
 
     def begin(self, training: Training) -> None:
         """Before the first step, the model still the starting policy (also where a training resumes)."""

@@ -130,6 +130,19 @@ class SafetyHead:
                 rows = weights.rows(slice(start, start + _VOCABULARY_A_TILE), wide)
                 yield start, self._finish(states @ rows.weight.T, rows.bias)
 
+    def wide_logsumexp(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:
+        """The same as of `logits`, in float32 whatever the weights are in, without gradient and in tiles.
+
+        `logsumexp` has its products in the weights' type, as the model's own forward pass has, and in bfloat16 the two are
+        apart by more than a refusal may move.
+        """
+        totals = None
+        for _, logits in self.tiles(hidden):
+            part = logits.logsumexp(dim=-1)
+            totals = part if totals is None else torch.logaddexp(totals, part)
+        assert totals is not None  # a head has rows
+        return totals
+
     @torch.no_grad()
     def logsumexp(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:
         """logsumexp(z) over the whole vocabulary, without gradient, in tiles: never more than a tile of logits exists."""

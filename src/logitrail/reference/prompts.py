@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from logitrail.models.answered import AnsweredRow, answered_batch
 from logitrail.models.head import SafetyHead
-from logitrail.reference.provider import ReferenceColumns, measure, measure_hidden
+from logitrail.reference.provider import ReferenceColumns, measure_hidden
 
 _ROWS_A_BATCH = 32
 
@@ -35,7 +35,9 @@ def measure_rows(
     for start in range(0, len(order), _ROWS_A_BATCH):
         places = order[start : start + _ROWS_A_BATCH]
         inputs, mask = answered_batch([rows[place] for place in places], device)
-        found = measure(model, head, inputs, mask, with_logsumexp=with_logsumexp)
+        hidden = measure_hidden(model, inputs, mask)
+        # In float32, as the loss at probe prompts has it: of a bfloat16 product the policy would be held to its rounding.
+        found = ReferenceColumns(head.columns(hidden), head.wide_logsumexp(hidden) if with_logsumexp else None)
         counts = [len(rows[place].answer) for place in places]
         for place, part in zip(places, torch.split(found.columns, counts), strict=True):
             columns[place] = part

@@ -100,6 +100,11 @@ def _require_possible(config: STRConfig) -> None:
             f"`training.eval_strategy` is '{config.eval_strategy.value}', and a recipe's training is not evaluated on its "
             "way; leave it out: the held-out loss on `data.test` is measured after training"
         )
+    if config.save_only_model:
+        raise RecipeError(
+            "`training.save_only_model` leaves the optimizer out of the checkpoints, and an interrupted training would go "
+            "on as another one; leave it out (checkpoints are removed when the training is done)"
+        )
     trackers = get_available_reporting_integrations()
     for tracker in config.report_to or ():
         if tracker not in trackers and tracker not in _TRACKERS_UNTOLD:
@@ -239,17 +244,12 @@ def build_trainer(
     chosen = method(name)
     own = chosen.options(recipe.method_options)
     resources = RecipeResources(context, name)
-    config, rows, _ = planned(context, name, output_dir=output_dir)
+    config, rows, _, ordered = planned(context, name, output_dir=output_dir)
     loaded = context.load_start()
     tokens = load_tokens(context, loaded.tokenizer)
     probes, harmless = recipe.probe_files
     with _library_errors(context, name):
         lora = lora_config(context)
-    if lora is not None and recipe.model.adapter is not None:
-        raise RecipeError(
-            "`lora` would put a second adapter on top of `model.adapter`; merge the first into the model, or set "
-            "`lora: false`"
-        )
     with _library_errors(context, name):
         trainer = STRTrainer(
             loaded.model,
@@ -265,6 +265,12 @@ def build_trainer(
             on_cache_rows=on_cache_rows,
             processing_class=loaded.tokenizer,
             peft_config=lora,
+        )
+    if ordered and (left := len(trainer.train_dataset)) != len(rows):
+        raise RecipeError(
+            f"the method {name} puts its rows into an order, and {len(rows) - left} of {len(rows)} have no answer left "
+            f"within max_length {config.max_length}, so that all behind them would move up; raise `training.max_length`, "
+            "or leave such rows out"
         )
     trainer.run_key = train_key(context, name)
     # transformers prints every log entry to standard output, which is for results; the log goes to log.jsonl.
@@ -315,11 +321,13 @@ class Planned(NamedTuple):
     Attributes:
         rows: to train on.
         steps: of the optimizer, if every row is a sequence of its own: packing makes fewer.
+        ordered: whether the rows stand in the order of the steps.
     """
 
     config: STRConfig
     rows: Dataset
     steps: int
+    ordered: bool = False
 
 
 def planned(context: Context, name: str, *, output_dir: Path | None = None) -> Planned:
@@ -334,12 +342,13 @@ def planned(context: Context, name: str, *, output_dir: Path | None = None) -> P
     own = chosen.options(context.recipe.method_options)
     arranged = chosen.arranged(task, RecipeResources(context, name), own, _batches(config, len(task)))
     if arranged.training:
-        if config.packing:
-            raise RecipeError(
-                f"the method {name} puts its rows into an order, which packing undoes; set packing: false"
-            )
+        for option in ("packing", "shuffle_dataset", "auto_find_batch_size"):
+            if getattr(config, option):
+                raise RecipeError(
+                    f"the method {name} puts its rows into an order, which {option} undoes; set {option}: false"
+                )
         config = method_config(context, name, output_dir=output_dir, more=arranged.training)
-    return Planned(config, arranged.rows, _batches(config, len(arranged.rows)).steps)
+    return Planned(config, arranged.rows, _batches(config, len(arranged.rows)).steps, ordered=bool(arranged.training))
 
 
 def _batches(config: STRConfig, rows: int) -> Batches:

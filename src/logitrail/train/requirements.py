@@ -67,7 +67,12 @@ def require_held(args: STRConfig, *, harmful: bool, harmless: bool) -> Held:
 def require_drift(args: STRConfig, *, harmful: bool) -> None:
     """Raise `RecipeError` where what `auto` does with harmful probe prompts is asked for and cannot be done."""
     for name in ("str_kl_budget", "str_drift_budget"):
-        if args.str_weight == "auto" and getattr(args, name) is not None and not harmful:
+        if args.str_weight != "auto" and getattr(args, name) is not None:
+            raise RecipeError(
+                f"{name} is what str_weight='auto' keeps, and str_weight is {args.str_weight:g}, which answers to nothing; "
+                "leave one of the two out"
+            )
+        if getattr(args, name) is not None and not harmful:
             raise RecipeError(
                 f"{name} is kept on harmful probe prompts, and none were given; pass probe_prompts, or leave the budget out"
             )
@@ -119,14 +124,28 @@ def require_parallel(accelerator: Any, args: STRConfig, *, harmful: bool) -> Non
         raise RecipeError(why_not)
 
 
-def require_companions(companions: Sequence[Companion], *, processes: int, fp16: bool) -> None:
+def require_something_to_train(model: nn.Module) -> None:
+    """Raise `RecipeError` where no weight would move: with gradient checkpointing such a training runs to its end."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise RecipeError(
+            "no weight of the model is to be trained: all of them are frozen; load an adapter with "
+            "`PeftModel.from_pretrained(..., is_trainable=True)`, or pass a peft_config"
+        )
+
+
+def require_companions(companions: Sequence[Companion], *, args: STRConfig, processes: int) -> None:
     """Raise `RecipeError` where something is to go along with the steps and cannot."""
+    if args.load_best_model_at_end and any(companion.replaces_weights for companion in companions):
+        raise RecipeError(
+            "load_best_model_at_end brings an earlier checkpoint back, and this method puts its own weights in the "
+            "place of the last ones; leave one of the two out"
+        )
     if companions and processes > 1:
         raise RecipeError(
             f"{type(companions[0]).__name__} changes gradients or weights between the steps and has no form for "
             f"{processes} processes; train in one process, or leave the method out"
         )
-    if companions and fp16:
+    if companions and args.fp16:
         raise RecipeError("fp16 scales the gradients that this method changes; use bf16 or float32")
 
 

@@ -51,7 +51,7 @@ from logitrail.train.cached_rows import (
     rows_hash,
 )
 from logitrail.train.card import last_logged, training_section
-from logitrail.train.checkpoints import read_state, remove_older, write_state
+from logitrail.train.checkpoints import STATE_FILE, read_state, remove_older, write_state
 from logitrail.train.config import FREE, Held, STRConfig, settle_altered_probes
 from logitrail.train.control import START
 from logitrail.train.numbers import require_finite_losses, require_finite_norm, require_finite_weights
@@ -65,6 +65,7 @@ from logitrail.train.requirements import (
     require_labels,
     require_mean_reference,
     require_parallel,
+    require_something_to_train,
 )
 from logitrail.train.row_cache import open_cache
 from logitrail.train.task_loss import TaskLoss
@@ -172,8 +173,9 @@ class STRTrainer(SFTTrainer):
         super().__init__(model=model, args=args, train_dataset=train_dataset, **sft)
         self.run_key: str | None = None  # kept in checkpoints, so that one of another training is not gone on from
         require_parallel(self.accelerator, args, harmful=bool(harmful))
-        require_companions(companions, processes=self.accelerator.num_processes, fp16=args.fp16)
+        require_companions(companions, args=args, processes=self.accelerator.num_processes)
         safety_tokens.check(self._tokenizer)
+        require_something_to_train(self.model)
         require_adapters(self.model, probes=held.probes)
         require_labels(self.train_dataset, "the training data")
 
@@ -271,6 +273,7 @@ class STRTrainer(SFTTrainer):
                     self._head.logits,
                     None if self._live is None else self._live.states,
                     self.args.seed,
+                    self.accelerator.autocast,
                 )
             )
 
@@ -455,11 +458,18 @@ class STRTrainer(SFTTrainer):
         with self.accelerator.autocast():
             totals = self._terms.totals(forward.inputs, forward.hidden, forward.outputs.log_probs)
         count = forward.outputs.label_mask.sum() if forward.items is None else forward.items
-        kept = [] if self._terms.replace_cross_entropy else [loss]
+        kept = [self._without_cross_entropy(loss, forward)] if self._terms.replace_cross_entropy else [loss]
         for name, (weight, total) in totals.items():
             parts[name] = self._divided(total, count, forward)
             kept.append(weight * parts[name])
         return torch.stack(kept).sum()
+
+    def _without_cross_entropy(self, loss: Tensor, forward: _Forward) -> Tensor:
+        """What a term that stands in the cross-entropy's place leaves of TRL's loss: the balance of a model's experts."""
+        if not self.aux_loss_enabled:
+            return loss.new_zeros(())
+        count = forward.outputs.label_mask.sum() if forward.items is None else forward.items
+        return loss - self._divided(-forward.outputs.log_probs.sum(), count, forward)
 
     def _divided(self, total: Tensor, count: Any, forward: _Forward) -> Tensor:
         """A sum over positions, divided as TRL divides the cross-entropy.
@@ -612,10 +622,10 @@ class STRTrainer(SFTTrainer):
     def _after_step(self) -> None:
         # Behind the optimizer's step: before it, the weights that FSDP gathers for this pass would be stale in the next.
         step = self.state.global_step
-        for companion in self._companions:
-            companion.after_step(step)
         if self._budget is not None:
             self._budget.after_step(step, self.state.max_steps, self.optimizer, self.lr_scheduler)
+        for companion in self._companions:  # they meet the weights that the step leaves, moved back or not
+            companion.after_step(step)
 
     def _finish(self) -> None:
         for companion in self._companions:
@@ -708,6 +718,12 @@ class STRTrainer(SFTTrainer):
         checked = read_state(Path(resume_from_checkpoint), run=self.run_key, files=self.args.should_save)
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if checked is None:
+            if self._companions or self._budget is not None:
+                raise ArtifactError(
+                    f"{resume_from_checkpoint} has no {STATE_FILE}, so it was cut short while it was written, or is a "
+                    "plain trainer's, and lambda and what goes along with the steps would begin anew; delete it: training "
+                    "then goes on from the checkpoint before it, or from its start"
+                )
             return
         state = checked
         # TRL counts from 0 again, so the log of a resumed training would differ from an unbroken one's.
@@ -751,6 +767,11 @@ class _AfterStep(TrainerCallback):
             raise RecipeError(
                 f"str_probe_every is {args.str_probe_every} and the training has {state.max_steps} steps, so probe prompts "
                 "would come in its first step alone, where they hold nothing; use a smaller number"
+            )
+        if self._trainer._budget is not None and (args.str_drift_every or 0) > state.max_steps:
+            raise RecipeError(
+                f"str_drift_every is {args.str_drift_every} and the training has {state.max_steps} steps, so lambda would "
+                "answer to nothing; use a smaller number, or leave it out"
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
