@@ -679,12 +679,14 @@ CASES: dict[str, Case] = {
     ),
     "adapter of another model": Case(
         lambda w: (
-            "cache",
+            "eval",
             w.recipe(
                 model__path=str(w.model("deep", hidden_size=16)),
                 model__adapter=str(w.finished / "out/train/sft/model"),
                 lora=False,
             ),
+            "--model",
+            "base",
         ),
         ("does not load on",),
     ),

@@ -11,7 +11,7 @@ from typing import Any
 
 from logitrail.artifacts import sha256_of_file, write_yaml
 from logitrail.compare import cell
-from logitrail.compare.plan import ORDER, RECIPE_HASH, RESULT
+from logitrail.compare.plan import FILES, ORDER, RECIPE_HASH, RESULT
 from logitrail.config import Recipe, parse_recipe
 from logitrail.evals import read_judged
 from logitrail.evals.progress import ProgressFile
@@ -112,7 +112,7 @@ def _comparison(context: Context) -> None:
     folder = context.out / "cell"
     write_yaml(folder / "recipe.yaml", context.recipe.model_dump(mode="json"))
     order = {"key": "cell-key", "kind": "cell", "model": METHOD, "seed": 0}
-    write_sealed(folder / ORDER, {**order, RECIPE_HASH: sha256_of_file(folder / "recipe.yaml")})
+    write_sealed(folder / ORDER, {**order, FILES: {}, RECIPE_HASH: sha256_of_file(folder / "recipe.yaml")})
     summary = read_checked(context.out / "eval" / METHOD)
     rates = {suite: of["rate"] for suite, of in summary["suites"].items()}
     result = {"schema_version": 1, "stage": "cell", **order, "status": "done", "rates": rates, "seconds": 1.0}

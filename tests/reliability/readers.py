@@ -161,6 +161,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     state = sealed({"format_version": 2, "run": None, "step": 2, "str_weight": 0.1, "num_tokens": 9, "files": {}})
     order = sealed(
         {"key": "k", "kind": "cell", "data": "d", "row": "r", "model": "str", "seed": 0, "recipe_sha256": _X}
+        | {"data_files": {"train.jsonl": "0" * 16}}
     )
     chat = _lines(
         {"prompt": "turn it on", "response": "done"},

@@ -83,6 +83,7 @@ def _order(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """
     order = read_json(path)
     whole = isinstance(order, dict) and {SEAL, RECIPE_HASH, FILES} <= order.keys() and fits(order)
+    whole = whole and isinstance(order[FILES], dict)
     if not whole or sha256_of_file(path.with_name("recipe.yaml")) != order[RECIPE_HASH]:
         raise ArtifactError(
             f"{path} or the recipe.yaml beside it was changed since it was written; run the same `logitrail compare` again"

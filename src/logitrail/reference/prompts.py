@@ -14,6 +14,7 @@ from logitrail.reference.provider import ReferenceColumns, measure_hidden
 _ROWS_A_BATCH = 32
 
 
+@torch.no_grad()
 def measure_rows(
     model: nn.Module,
     head: SafetyHead,

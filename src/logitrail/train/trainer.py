@@ -768,11 +768,6 @@ class _AfterStep(TrainerCallback):
                 f"str_probe_every is {args.str_probe_every} and the training has {state.max_steps} steps, so probe prompts "
                 "would come in its first step alone, where they hold nothing; use a smaller number"
             )
-        if self._trainer._budget is not None and (args.str_drift_every or 0) > state.max_steps:
-            raise RecipeError(
-                f"str_drift_every is {args.str_drift_every} and the training has {state.max_steps} steps, so lambda would "
-                "answer to nothing; use a smaller number, or leave it out"
-            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._trainer._after_step()
