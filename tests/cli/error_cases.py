@@ -547,6 +547,28 @@ CASES: dict[str, Case] = {
         training__str_weight=0.1,
         training__str_kl_budget=0.1,
     ),
+    "rows that max_length empties under an order": Case(
+        lambda w: (
+            "train",
+            w.recipe(
+                data__train=str(
+                    w.rows(
+                        "long.jsonl",
+                        *(
+                            {"prompt": f"turn it on {i}" + " please" * 60 * (i % 2), "response": "done"}
+                            for i in range(8)
+                        ),
+                    )
+                ),
+                methods=["lisa"],
+                safety_data="safe.jsonl",
+                training__max_length=60,
+                training__max_steps=6,
+                method_options={"lisa": {"safety_steps": 1, "task_steps": 1}},
+            ),
+        ),
+        ("have no answer left within max_length 60", "raise `training.max_length`"),
+    ),
     "shuffled rows under an order": recipe_case(
         ("which shuffle_dataset undoes",),
         command="train",
