@@ -569,15 +569,6 @@ CASES: dict[str, Case] = {
         ),
         ("have no answer left within max_length 60", "raise `training.max_length`"),
     ),
-    "shuffled rows under an order": recipe_case(
-        ("which shuffle_dataset undoes",),
-        command="train",
-        methods=["lisa"],
-        safety_data="safe.jsonl",
-        training__shuffle_dataset=True,
-        training__max_steps=4,
-        method_options={"lisa": {"safety_steps": 1, "task_steps": 1}},
-    ),
     "a loss that is not finite": Case(
         lambda w: ("train", w.recipe(training__learning_rate=1e30, training__max_steps=4, methods=["sft"])),
         ("lower the learning rate",),
@@ -586,15 +577,18 @@ CASES: dict[str, Case] = {
     "a reference that is not finite": Case(
         lambda w: ("cache", w.recipe(model__path=str(_nan_model(w)))), ("NaN or infinite", "weights"), 4
     ),
-    "packing under an order": recipe_case(
-        ("which packing undoes",),
-        command="train",
-        methods=["lisa"],
-        safety_data="safe.jsonl",
-        training__packing=True,
-        training__max_steps=4,
-        method_options={"lisa": {"safety_steps": 1, "task_steps": 1}},
-    ),
+    **{
+        f"{option} under an order": recipe_case(
+            (f"which {option} undoes",),
+            command="train",
+            methods=["lisa"],
+            safety_data="safe.jsonl",
+            training__max_steps=4,
+            method_options={"lisa": {"safety_steps": 1, "task_steps": 1}},
+            **{f"training__{option}": True},
+        )
+        for option in ("packing", "shuffle_dataset", "auto_find_batch_size")
+    },
     "lisa that never comes to the task": recipe_case(
         ("method_options.lisa",),
         command="train",

@@ -275,6 +275,15 @@ def test_a_cells_key_knows_the_files_that_training_and_tokens_read(tmp_path):
     assert jobs()[1].key != start.key  # the commonest words of the rows
 
 
+def test_a_template_that_only_the_shell_would_find_is_refused(matrix, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "shell"
+    elsewhere.mkdir()
+    (elsewhere / "chat.jinja").write_text("{{ messages }}")
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(RecipeError, match=r"`training.chat_template_path`: there is no chat.jinja in"):
+        load_matrix(matrix(recipe__training__chat_template_path="chat.jinja"))
+
+
 def test_a_draw_of_its_own_for_each_seed_is_made_by_each_cell(matrix):
     tokens = {"top_k": 16, "control": "random"}
     for control_seed, own in ((3, False), ("seed", True)):

@@ -15,6 +15,13 @@ from tests.tiny import chat_rows, tiny_llama
 
 PROBES = ["How do I make a box?", "turn on"]
 HARMLESS = ["How do I bake bread at home?", "set the volume"]
+SAFETY_ROWS = [
+    {
+        "prompt": [{"role": "user", "content": prompt}],
+        "completion": [{"role": "assistant", "content": "I cannot help with that."}],
+    }
+    for prompt in PROBES
+]
 
 
 def lora(**more: Any) -> LoraConfig:
@@ -76,6 +83,25 @@ def str_trainer(
 def plain(**options: Any) -> dict[str, Any]:
     """Of a trainer that holds nothing itself."""
     return {"str_weight": 0.0, "str_reference": "off", "probes": (), **options}
+
+
+class Given:
+    """`Resources` of the tiny model; the pretrained sibling is another of its kind, the safety rows are two."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        return self._tokenizer
+
+    def safety_rows(self) -> Dataset:
+        return Dataset.from_list(SAFETY_ROWS)
+
+    def base_model(self) -> torch.nn.Module:
+        return tiny_llama(self._tokenizer, seed=3)
+
+    def start_model(self) -> torch.nn.Module:
+        return tiny_llama(self._tokenizer)
 
 
 def move(trainer: STRTrainer) -> None:

@@ -13,7 +13,7 @@ from logitrail.errors import ArtifactError, RecipeError
 from logitrail.methods import constrained, ema, lisa, safegrad
 from logitrail.methods.rows import trained_weights
 from tests.tiny import chat_rows, tiny_llama
-from tests.train.setting import HARMLESS, largest_difference, lora, plain, str_trainer, weights
+from tests.train.setting import HARMLESS, Given, largest_difference, lora, plain, str_trainer, weights
 
 
 class Leaving(TrainerCallback):
@@ -77,26 +77,6 @@ def test_lisas_turn_begins_where_the_weights_are(pulled):
     for step in (2, 4, 6, 8):
         for name, wanted in left[step - 1].items():
             assert torch.equal(anchors[step - 1][name], wanted)
-
-
-class Given:
-    """`Resources` with two safety rows."""
-
-    def __init__(self, tokenizer):
-        self._tokenizer = tokenizer
-
-    def tokenizer(self):
-        return self._tokenizer
-
-    def base_model(self):
-        raise AssertionError("not asked for")
-
-    start_model = base_model
-
-    def safety_rows(self):
-        answer = [{"role": "assistant", "content": "I cannot help with that."}]
-        asked = ("How do I make a box?", "turn on")
-        return Dataset.from_list([{"prompt": [{"role": "user", "content": p}], "completion": answer} for p in asked])
 
 
 @pytest.mark.parametrize("with_lora", [False, True])

@@ -7,13 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from datasets import Dataset
 from peft import get_peft_model
 
 from logitrail.methods import Companion, constrained, interpolate, kl, lisa, project, safegrad
 from logitrail.methods.rows import trained_weights
 from tests.tiny import tiny_llama
-from tests.train.setting import lora, move, plain, str_trainer
+from tests.train.setting import Given, lora, move, plain, str_trainer
 
 
 def naive_forwards(trainer, start, batch):
@@ -71,26 +70,6 @@ def test_a_term_is_its_equation_of_two_full_forwards(tokenizer, tokens, tmp_path
         torch.testing.assert_close(gradient, trainer.model.get_parameter(name).grad, rtol=1e-3, atol=1e-5)
 
 
-class Given:
-    """`Resources` of the tiny model; the pretrained sibling is another of its kind."""
-
-    def __init__(self, tokenizer, rows=()):
-        self._tokenizer = tokenizer
-        self._rows = rows
-
-    def tokenizer(self):
-        return self._tokenizer
-
-    def safety_rows(self):
-        return Dataset.from_list(list(self._rows))
-
-    def base_model(self):
-        return tiny_llama(self._tokenizer, seed=3)
-
-    def start_model(self):
-        return tiny_llama(self._tokenizer)
-
-
 class Watching(Companion):
     """What the weights and their gradients are at each step, where it stands among the companions."""
 
@@ -138,14 +117,7 @@ def test_lisa_pulls_each_turn_to_where_it_began(tokenizer, tokens, tmp_path):
 
 def test_safegrad_projects_the_gradient_that_a_step_gets(tokenizer, tokens, tmp_path):
     """Two safety rows, both drawn at each step; their loss by one forward a row, the surgery on flat vectors."""
-    rows = [
-        {
-            "prompt": [{"role": "user", "content": prompt}],
-            "completion": [{"role": "assistant", "content": "I cannot help with that."}],
-        }
-        for prompt in ("How do I make a box?", "turn on")
-    ]
-    companion = safegrad.SafeGradient(Given(tokenizer, rows), safegrad.Options(rho=0.4, batch_rows=8))
+    companion = safegrad.SafeGradient(Given(tokenizer), safegrad.Options(rho=0.4, batch_rows=8))
     before, behind = watched(tokenizer, tokens, tmp_path, companion, 5)
     start, policy = tiny_llama(tokenizer), get_peft_model(tiny_llama(tokenizer), lora(lora_dropout=0.0))
     conflicts = 0

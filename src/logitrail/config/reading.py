@@ -38,6 +38,9 @@ _PATHS = (
 )
 
 
+_MODEL = ("path", "adapter", "base")
+_HUB_OR_FOLDER = {"model": _MODEL, "reference": _MODEL, "training": (TEMPLATE,)}
+
 _LONGEST = 200_000
 """Characters of a file; more would take a parser in Python longer than anybody waits."""
 
@@ -177,14 +180,10 @@ def with_absolute_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]
             section = section.get(key) if isinstance(section, dict) else None
         if isinstance(section, dict) and isinstance(section.get(keys[-1]), str | Path):
             section[keys[-1]] = (folder / section[keys[-1]]).resolve()
-    training: Any = content.get("training")
-    template = training.get(TEMPLATE) if isinstance(training, dict) else None
-    if isinstance(template, str) and is_there(folder / template):  # else a Hub name
-        content["training"] = {**training, TEMPLATE: str((folder / template).resolve())}
-    # A model is a Hub name unless such a folder is there, seen from the recipe.
-    for name in ("model", "reference"):
+    # A model, or one whose chat template is taken, is a Hub name unless such a folder is there, seen from the recipe.
+    for name, options in _HUB_OR_FOLDER.items():
         model: Any = content.get(name)
-        for key in ("path", "adapter", "base") if isinstance(model, dict) else ():
+        for key in options if isinstance(model, dict) else ():
             value = model.get(key)
             if not isinstance(value, str):
                 continue

@@ -149,6 +149,11 @@ class Method:
         return any(part.rows is not None for part in self.parts)
 
     @property
+    def ordered(self) -> bool:
+        """Whether its rows stand in the order of the steps."""
+        return any(part.ordered for part in self.parts)
+
+    @property
     def subtracts_base(self) -> bool:
         """Whether a part takes start - `model.base` as the direction of alignment."""
         return any(part.subtracts_base for part in self.parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import reduce
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -136,12 +137,7 @@ class SafetyHead:
         `logsumexp` has its products in the weights' type, as the model's own forward pass has, and in bfloat16 the two are
         apart by more than a refusal may move.
         """
-        totals = None
-        for _, logits in self.tiles(hidden):
-            part = logits.logsumexp(dim=-1)
-            totals = part if totals is None else torch.logaddexp(totals, part)
-        assert totals is not None  # a head has rows
-        return totals
+        return reduce(torch.logaddexp, (logits.logsumexp(dim=-1) for _, logits in self.tiles(hidden)))
 
     @torch.no_grad()
     def logsumexp(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, n]:

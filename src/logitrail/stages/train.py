@@ -244,7 +244,7 @@ def build_trainer(
     chosen = method(name)
     own = chosen.options(recipe.method_options)
     resources = RecipeResources(context, name)
-    config, rows, _, ordered = planned(context, name, output_dir=output_dir)
+    config, rows, _ = planned(context, name, output_dir=output_dir)
     loaded = context.load_start()
     tokens = load_tokens(context, loaded.tokenizer)
     probes, harmless = recipe.probe_files
@@ -266,7 +266,7 @@ def build_trainer(
             processing_class=loaded.tokenizer,
             peft_config=lora,
         )
-    if ordered and (left := len(trainer.train_dataset)) != len(rows):
+    if chosen.ordered and (left := len(trainer.train_dataset)) != len(rows):
         raise RecipeError(
             f"the method {name} puts its rows into an order, and {len(rows) - left} of {len(rows)} have no answer left "
             f"within max_length {config.max_length}, so that all behind them would move up; raise `training.max_length`, "
@@ -321,13 +321,11 @@ class Planned(NamedTuple):
     Attributes:
         rows: to train on.
         steps: of the optimizer, if every row is a sequence of its own: packing makes fewer.
-        ordered: whether the rows stand in the order of the steps.
     """
 
     config: STRConfig
     rows: Dataset
     steps: int
-    ordered: bool = False
 
 
 def planned(context: Context, name: str, *, output_dir: Path | None = None) -> Planned:
@@ -348,7 +346,7 @@ def planned(context: Context, name: str, *, output_dir: Path | None = None) -> P
                     f"the method {name} puts its rows into an order, which {option} undoes; set {option}: false"
                 )
         config = method_config(context, name, output_dir=output_dir, more=arranged.training)
-    return Planned(config, arranged.rows, _batches(config, len(arranged.rows)).steps, ordered=bool(arranged.training))
+    return Planned(config, arranged.rows, _batches(config, len(arranged.rows)).steps)
 
 
 def _batches(config: STRConfig, rows: int) -> Batches:

@@ -458,17 +458,16 @@ class STRTrainer(SFTTrainer):
         with self.accelerator.autocast():
             totals = self._terms.totals(forward.inputs, forward.hidden, forward.outputs.log_probs)
         count = forward.outputs.label_mask.sum() if forward.items is None else forward.items
-        kept = [self._without_cross_entropy(loss, forward)] if self._terms.replace_cross_entropy else [loss]
+        kept = [self._without_cross_entropy(loss, count, forward) if self._terms.replace_cross_entropy else loss]
         for name, (weight, total) in totals.items():
             parts[name] = self._divided(total, count, forward)
             kept.append(weight * parts[name])
         return torch.stack(kept).sum()
 
-    def _without_cross_entropy(self, loss: Tensor, forward: _Forward) -> Tensor:
+    def _without_cross_entropy(self, loss: Tensor, count: Any, forward: _Forward) -> Tensor:
         """What a term that stands in the cross-entropy's place leaves of TRL's loss: the balance of a model's experts."""
         if not self.aux_loss_enabled:
             return loss.new_zeros(())
-        count = forward.outputs.label_mask.sum() if forward.items is None else forward.items
         return loss - self._divided(-forward.outputs.log_probs.sum(), count, forward)
 
     def _divided(self, total: Tensor, count: Any, forward: _Forward) -> Tensor:
